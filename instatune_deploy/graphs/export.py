@@ -1,0 +1,155 @@
+"""Export a PyTorch network to ONNX with static shapes, every initialiser under its parameter's name."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from instatune_deploy.graphs.edit import drop_unused, rename_tensor
+from instatune_deploy.graphs.template import Cut, Template
+from instatune_deploy.supernet.families.base import Family
+from instatune_deploy.supernet.network import SuperNetwork, layers_path
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+PREFIX = "network"
+
+
+def export_model(model: Any, inputs: dict[str, torch.Tensor]) -> onnx.ModelProto:
+    """An ordinary Hugging Face model as ONNX: the given inputs (their shapes are fixed) to ``logits``."""
+    proto = _export(model, inputs, boundaries=0)
+    return _tidy(proto)
+
+
+def export_template(network: SuperNetwork, inputs: dict[str, torch.Tensor]) -> Template:
+    """Export the full network once; `graphs.carve` makes every architecture's graph from it, without PyTorch.
+
+    inputs: example inputs, (batch, tokens) int64 each; the graph keeps these shapes.
+    """
+    shape, family = network.shape, network.family
+    model = network.extract(shape.full())
+    boundaries = tuple(f"boundary_{index}" for index in range(shape.layers + 1))
+    proto = _export(model, inputs, boundaries=len(boundaries))
+    prefix = f"{layers_path(model, family)}."
+    weights = dict(model.named_parameters())
+    cuts = []
+    for layer in range(shape.layers):
+        for path in _linears(family):
+            name = f"{prefix}{layer}.{path}"
+            _name_weight(proto, name, weights[f"{name}.weight"].detach().numpy())
+        cuts.append(_cuts(family, f"{prefix}{layer}.", set(weights)))
+    return Template(_tidy(proto), shape, boundaries, tuple(cuts))
+
+
+class _Logits(nn.Module):
+    """The graph's outputs: logits and, for a template, the hidden states between layers."""
+
+    def __init__(self, model: Any, boundaries: int) -> None:
+        super().__init__()
+        self.network = model
+        self.boundaries = boundaries
+
+    def forward(self, **inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        output = self.network(**inputs, output_hidden_states=self.boundaries > 0)
+        return (output.logits, *(output.hidden_states[: self.boundaries] if self.boundaries else ()))
+
+
+def _export(model: Any, inputs: dict[str, torch.Tensor], boundaries: int) -> onnx.ModelProto:
+    model = copy.deepcopy(model).eval()
+    # the plain formula: fused attention of PyTorch exports with guards against rows without any token
+    model.set_attn_implementation("eager")
+    names = ["logits", *(f"boundary_{index}" for index in range(boundaries))]
+    with _quiet():
+        program = torch.onnx.export(
+            _Logits(model, boundaries),
+            kwargs=inputs,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+            input_names=list(inputs),
+            output_names=names,
+        )
+    assert program is not None
+    proto = program.model_proto
+    for initializer in proto.graph.initializer:
+        if initializer.name.startswith(f"{PREFIX}."):
+            rename_tensor(proto, initializer.name, initializer.name.removeprefix(f"{PREFIX}."))
+    return proto
+
+
+def _name_weight(proto: onnx.ModelProto, module: str, weight: np.ndarray) -> None:
+    """Name the initialiser of a Linear's MatMul, which the exporter stored transposed and without a name."""
+    values = {item.name: item for item in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in values and _scope(node) == f"{PREFIX}.{module}":
+            stored = numpy_helper.to_array(values[node.input[1]])
+            if stored.shape == weight.T.shape and np.array_equal(stored, weight.T):
+                rename_tensor(proto, node.input[1], f"{module}.weight")
+                return
+    raise RuntimeError(f"the exported graph has no MatMul with the weights of {module}")
+
+
+def _scope(node: onnx.NodeProto) -> str:
+    """The module a node was traced in, as the exporter recorded it."""
+    for item in node.metadata_props:
+        if item.key == SCOPES:
+            # a list literal such as ['', 'network', 'network.bert', ..., 'linear']: modules, then the operation
+            return str(json.loads(item.value.replace("'", '"'))[-2])
+    return ""
+
+
+def _linears(family: Family) -> tuple[str, ...]:
+    return (*family.heads_out, *family.heads_in, *family.mlp_out, *family.mlp_in)
+
+
+def _cuts(family: Family, layer: str, parameters: set[str]) -> tuple[Cut, ...]:
+    """A Linear's weight lies in the graph as (in, out)."""
+    cuts = []
+    for outputs, inputs, by in (
+        (family.heads_out, family.heads_in, "heads"),
+        (family.mlp_out, family.mlp_in, "mlp"),
+    ):
+        for path in outputs:
+            cuts.append(Cut(f"{layer}{path}.weight", 1, by))  # type: ignore[arg-type]
+            if f"{layer}{path}.bias" in parameters:
+                cuts.append(Cut(f"{layer}{path}.bias", 0, by))  # type: ignore[arg-type]
+        cuts += [Cut(f"{layer}{path}.weight", 0, by) for path in inputs]  # type: ignore[arg-type]
+    return tuple(cuts)
+
+
+def _tidy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop what the exporter noted for debugging (stack traces name files of the machine that exported)."""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    del proto.metadata_props[:], proto.functions[:], proto.graph.value_info[:], proto.graph.metadata_props[:]
+    proto.graph.name = "network"
+    proto.producer_name, proto.producer_version, proto.doc_string = "instatune-deploy", "", ""
+    drop_unused(proto)
+    return proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter talks of packages we do not use."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)

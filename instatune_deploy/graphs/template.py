@@ -1,0 +1,85 @@
+"""The template: one ONNX export of the full network, with what must be known to carve any architecture from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from instatune_deploy.files import digest, read_json, write_json
+from instatune_deploy.supernet.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One initialiser of a layer that shrinks with it: along ``axis``, the first heads or the first MLP neurons stay.
+
+    groups: the axis holds this many equal blocks, each cut alike (3 where query, key and value are packed in one).
+    """
+
+    initializer: str
+    axis: int
+    by: Literal["heads", "mlp"]
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Template:
+    """The full network as a graph with static shapes.
+
+    boundaries: tensor names, the input of layer i at i and the output of the last layer at the end
+    cuts:       per layer, what shrinks
+    attention:  per layer, the name of the node whose ``num_heads`` attribute follows; empty where there is none
+    """
+
+    model: onnx.ModelProto
+    shape: ModelShape
+    boundaries: tuple[str, ...]
+    cuts: tuple[tuple[Cut, ...], ...]
+    attention: tuple[str, ...] = ()
+
+    @property
+    def structure(self) -> str:
+        """Digest of everything that latency can depend on, so of all but the values of the weights."""
+        graph = self.model.graph
+        weights = {item.name: [list(item.dims), item.data_type] for item in graph.initializer}
+        # small integer initialisers are shapes and axes: they decide what is computed
+        constants = {
+            item.name: numpy_helper.to_array(item).tolist()
+            for item in graph.initializer
+            if item.data_type == onnx.TensorProto.INT64 and np.prod(item.dims) <= 16
+        }
+        nodes = [
+            [node.op_type, node.domain, list(node.input), list(node.output), [str(item) for item in node.attribute]]
+            for node in graph.node
+        ]
+        return digest([nodes, weights, constants])[:16]
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write ``<name>.onnx`` and ``<name>.json``."""
+        onnx.save(self.model, folder / f"{name}.onnx")
+        write_json(
+            folder / f"{name}.json",
+            {
+                "shape": self.shape.to_json(),
+                "boundaries": self.boundaries,
+                "cuts": [[asdict(cut) for cut in cuts] for cuts in self.cuts],
+                "attention": self.attention,
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path, name: str) -> Template:
+        """The inverse of `save`."""
+        value: dict[str, Any] = read_json(folder / f"{name}.json")
+        return cls(
+            model=onnx.load(folder / f"{name}.onnx"),
+            shape=ModelShape(**value["shape"]),
+            boundaries=tuple(value["boundaries"]),
+            cuts=tuple(tuple(Cut(**cut) for cut in cuts) for cuts in value["cuts"]),
+            attention=tuple(value["attention"]),
+        )

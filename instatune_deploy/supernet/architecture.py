@@ -1,0 +1,64 @@
+"""An Architecture: one sub-network of a super-network, said exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from instatune_deploy.errors import BadInput
+from instatune_deploy.files import digest
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Which layers of the full model are kept, and how wide each of them is.
+
+    All three tuples have one entry per *kept* layer, in order. A layer that is not kept does not exist here, so two
+    genotypes that build the same network are one Architecture.
+
+    layers:     indices into the full model's layers, increasing
+    heads:      attention heads kept of each (the first ones: heads are ordered by importance)
+    mlp_widths: neurons kept of each layer's MLP (the first ones)
+    """
+
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    mlp_widths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.layers or not len(self.layers) == len(self.heads) == len(self.mlp_widths):
+            raise ValueError("an architecture needs at least one layer, and heads and MLP width of each")
+        if list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
+            raise ValueError(f"layers must increase and start at 0 or later: {self.layers}")
+        if min(self.heads) < 1 or min(self.mlp_widths) < 1:
+            raise ValueError("every kept layer needs at least one head and one MLP neuron")
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    @cached_property
+    def digest(self) -> str:
+        """A short name, the same for equal architectures and for no others (16 hexadecimal digits)."""
+        return digest(self.to_json())[:16]
+
+    def to_json(self) -> dict[str, list[int]]:
+        """A JSON value; `from_json` gives the same Architecture back."""
+        return {"layers": list(self.layers), "heads": list(self.heads), "mlp_widths": list(self.mlp_widths)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Architecture:
+        """``BadInput`` when ``value`` is no architecture."""
+        try:
+            return cls(*(tuple(int(size) for size in value[key]) for key in ("layers", "heads", "mlp_widths")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"not an architecture: {error}") from error
+
+    def __str__(self) -> str:
+        """For people: ``4 layers, heads 12-12-8-6, MLP 1536-1024-1024-512``."""
+        heads = "-".join(map(str, self.heads)) if len(set(self.heads)) > 1 else str(self.heads[0])
+        widths = "-".join(map(str, self.mlp_widths)) if len(set(self.mlp_widths)) > 1 else str(self.mlp_widths[0])
+        return f"{self.depth} layers, heads {heads}, MLP {widths}"

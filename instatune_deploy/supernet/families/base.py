@@ -1,0 +1,26 @@
+"""What a family is: where one kind of transformer keeps its layers, heads and MLPs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """Paths of the elastic parts. A path with dots is relative to the model or, below, to one layer.
+
+    Heads are blocks of ``head_size`` rows in ``heads_out`` and of columns in ``heads_in``; MLP neurons are rows of
+    ``mlp_out`` and columns of ``mlp_in``. All four name `torch.nn.Linear` modules.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    """The ``model_type`` of the Hugging Face configurations that have this layout."""
+    task: str
+    """The task of optimum's TasksManager that gives the model class."""
+    layers: str
+    """The ModuleList of layers, below the base model (``base_model_prefix``)."""
+    heads_out: tuple[str, ...]
+    heads_in: tuple[str, ...]
+    mlp_out: tuple[str, ...]
+    mlp_in: tuple[str, ...]

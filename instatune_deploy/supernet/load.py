@@ -1,0 +1,84 @@
+"""From a checkpoint folder to a Hugging Face model that can become a super-network."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from instatune_deploy.errors import BadInput
+from instatune_deploy.files import reason
+from instatune_deploy.supernet.families import family_of
+
+
+def load_pretrained(folder: Path, labels: list[str], seed: int) -> PreTrainedModel:
+    """The pre-trained model of ``folder`` with a classifier for ``labels``, float32, in evaluation mode.
+
+    Only safetensors are read and no code of the checkpoint is run. A classifier that the checkpoint lacks, or has for
+    another number of labels, starts from ``seed``. ``BadInput`` when the layout is not supported.
+    """
+    import torch
+
+    config = load_config(folder)
+    family_of(config.model_type, str(folder))
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = "single_label_classification"
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = _model_class(config).from_pretrained(
+                folder,
+                config=config,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise BadInput(f"{folder}: the model cannot be loaded: {reason(error)}") from error
+    return model.eval()
+
+
+def load_config(folder: Path) -> Any:
+    """The Hugging Face configuration of a checkpoint folder; ``BadInput`` when there is none that can be used."""
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{folder}: config.json cannot be used: {reason(error)}") from error
+
+
+def model_from_config(config: Any) -> PreTrainedModel:
+    """A model of the configuration's shape with random weights (they are loaded next)."""
+    return _model_class(config).from_config(config)
+
+
+def _model_class(config: Any) -> Any:
+    from optimum.exporters.tasks import TasksManager
+
+    family = family_of(config.model_type, "configuration")
+    return TasksManager.get_model_class_for_task(family.task, framework="pt", model_type=config.model_type)
+
+
+class quiet_transformers:  # noqa: N801 - reads as a context manager
+    """Silence transformers' reports and progress bars: a fresh classifier is what we asked for."""
+
+    def __enter__(self) -> None:
+        self._level = transformers_logging.get_verbosity()
+        self._bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore")
+
+    def __exit__(self, *exception: Any) -> None:
+        self._warnings.__exit__(*exception)
+        transformers_logging.set_verbosity(self._level)
+        if self._bars:
+            transformers_logging.enable_progress_bar()

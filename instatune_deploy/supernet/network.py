@@ -1,0 +1,170 @@
+"""The SuperNetwork: a Hugging Face model whose layers, heads and MLP widths are elastic."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.elastic import ElasticLayers, ElasticLinear
+from instatune_deploy.supernet.families import family_of
+from instatune_deploy.supernet.families.base import Family
+from instatune_deploy.supernet.shape import ModelShape
+
+
+class SuperNetwork(nn.Module):
+    """The elastic model. Its parameters are those of the Hugging Face model it was made from (which it takes over).
+
+    `activate` chooses the sub-network that `forward` runs; `extract` returns one as an ordinary, smaller model.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.family = family_of(model.config.model_type, "super-network")
+        self.shape = model_shape(model, self.family)
+        self.model = model
+        _set(model, self._layers_path, ElasticLayers(_layers(model, self.family)))
+        for layer in self.layers:
+            for path in _elastic_paths(self.family):
+                linear = layer.get_submodule(path)
+                assert isinstance(linear, nn.Linear), path
+                _set(layer, path, ElasticLinear.of(linear))
+        self.architecture = self.shape.full()
+
+    @property
+    def layers(self) -> ElasticLayers:
+        """All layers of the full model, whatever is active."""
+        layers = self.model.get_submodule(self._layers_path)
+        assert isinstance(layers, ElasticLayers)
+        return layers
+
+    @property
+    def config(self) -> Any:
+        """The Hugging Face configuration of the full model."""
+        return self.model.config
+
+    @property
+    def _layers_path(self) -> str:
+        return layers_path(self.model, self.family)
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        """Run the active sub-network: the Hugging Face model's inputs and outputs (logits: (batch, labels))."""
+        return self.model(**inputs)
+
+    def activate(self, architecture: Architecture) -> None:
+        """Make ``architecture`` the sub-network that `forward` runs. Costs no copy and no time."""
+        self.layers.active = architecture.layers
+        for layer, heads, width in _per_layer(architecture):
+            _size(self.layers[layer], self.family, heads * self.shape.head_size, width)
+        self.architecture = architecture
+
+    @contextmanager
+    def active(self, architecture: Architecture) -> Iterator[None]:
+        """`activate` for the length of a ``with`` block."""
+        before = self.architecture
+        self.activate(architecture)
+        try:
+            yield
+        finally:
+            self.activate(before)
+
+    def extract(self, architecture: Architecture) -> PreTrainedModel:
+        """An ordinary Hugging Face model, in evaluation mode, that computes what `activate` makes this one compute.
+
+        Its weights are copies. Heads and widths may differ from layer to layer, which no Hugging Face configuration can
+        say: the configuration tells the depth and, where all layers agree, the MLP width.
+        """
+        with self.active(architecture):
+            # keep what is not in the network out of the copy
+            memo: dict[int, Any] = {id(self.layers): nn.ModuleList()}
+            small = copy.deepcopy(self.model, memo)
+            layers = [copy.deepcopy(layer, memo) for layer in self.layers]  # with the same configuration object
+        for layer in layers:
+            for path in _elastic_paths(self.family):
+                _set(layer, path, _linear(layer, path).extract())
+        _set(small, self._layers_path, nn.ModuleList(layers))
+        small.config.num_hidden_layers = architecture.depth
+        if len(set(architecture.mlp_widths)) == 1:
+            small.config.intermediate_size = architecture.mlp_widths[0]
+        return small.eval()
+
+    @torch.no_grad()
+    def reorder(self, layer: int, heads: Iterable[int], neurons: Iterable[int]) -> None:
+        """Put heads and MLP neurons of a layer into the given order (permutations). The full network computes the same."""
+        size = self.shape.head_size
+        rows = torch.tensor([head * size + i for head in heads for i in range(size)])
+        units = torch.tensor(list(neurons))
+        module, family = self.layers[layer], self.family
+        for outputs, inputs, order in ((family.heads_out, family.heads_in, rows), (family.mlp_out, family.mlp_in, units)):
+            for path in outputs:
+                linear = _linear(module, path)
+                linear.weight.copy_(linear.weight[order])
+                if linear.bias is not None:
+                    linear.bias.copy_(linear.bias[order])
+            for path in inputs:
+                linear = _linear(module, path)
+                linear.weight.copy_(linear.weight[:, order])
+
+
+def layers_path(model: PreTrainedModel, family: Family) -> str:
+    """Where the model keeps its ModuleList of layers, from the model itself."""
+    return f"{model.base_model_prefix}.{family.layers}"
+
+
+def model_shape(model: PreTrainedModel, family: Family) -> ModelShape:
+    """The sizes of a full model; optimum's NormalizedConfig knows how each architecture calls them."""
+    from optimum.utils import NormalizedConfigManager
+
+    sizes = NormalizedConfigManager.get_normalized_config_class(model.config.model_type)(model.config)
+    layer = _layers(model, family)[0]
+    weights = sum(layer.get_submodule(path).weight.numel() for path in _elastic_paths(family))
+    biases = sum(layer.get_submodule(path).out_features for path in (*family.heads_out, *family.mlp_out))
+    of_layer = sum(parameter.numel() for parameter in layer.parameters())
+    total = sum(parameter.numel() for parameter in model.parameters())
+    inner = layer.get_submodule(family.heads_out[0]).out_features
+    return ModelShape(
+        layers=sizes.num_layers,
+        heads=sizes.num_attention_heads,
+        mlp_width=sizes.intermediate_size,
+        hidden_size=sizes.hidden_size,
+        head_size=inner // sizes.num_attention_heads,
+        fixed_parameters=total - of_layer * sizes.num_layers,
+        layer_parameters=of_layer - weights - biases,
+    )
+
+
+def _layers(model: PreTrainedModel, family: Family) -> Any:
+    return model.get_submodule(layers_path(model, family))
+
+
+def _elastic_paths(family: Family) -> tuple[str, ...]:
+    return (*family.heads_out, *family.heads_in, *family.mlp_out, *family.mlp_in)
+
+
+def _per_layer(architecture: Architecture) -> Iterator[tuple[int, int, int]]:
+    return zip(architecture.layers, architecture.heads, architecture.mlp_widths, strict=True)
+
+
+def _size(layer: nn.Module, family: Family, inner: int, width: int) -> None:
+    for outputs, inputs, size in ((family.heads_out, family.heads_in, inner), (family.mlp_out, family.mlp_in, width)):
+        for path in outputs:
+            _linear(layer, path).active_out = size
+        for path in inputs:
+            _linear(layer, path).active_in = size
+
+
+def _linear(layer: nn.Module, path: str) -> ElasticLinear:
+    module = layer.get_submodule(path)
+    assert isinstance(module, ElasticLinear), path
+    return module
+
+
+def _set(root: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, module)

@@ -1,0 +1,63 @@
+"""The sizes of a full model, and what an architecture of it costs in MACs and parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from instatune_deploy.supernet.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of the full model. ``head_size`` and ``hidden_size`` are fixed; the rest is elastic."""
+
+    layers: int
+    heads: int
+    mlp_width: int
+    hidden_size: int
+    head_size: int
+    fixed_parameters: int
+    """Parameters outside the elastic matrices: embeddings, norms, classifier, and biases that are never cut; those
+    inside a layer are counted in ``layer_parameters``."""
+    layer_parameters: int
+    """Parameters of one layer that stay as long as the layer does (norms, output biases)."""
+
+    def full(self) -> Architecture:
+        """The full network."""
+        return Architecture(tuple(range(self.layers)), (self.heads,) * self.layers, (self.mlp_width,) * self.layers)
+
+    def macs(self, heads: np.ndarray, mlp_widths: np.ndarray, tokens: int) -> np.ndarray:
+        """Multiply-accumulates of one input of ``tokens`` tokens; embeddings and classifier are not counted.
+
+        heads, mlp_widths: (..., layers), 0 where a layer is absent. Returns (...), float64.
+
+        The standard transformer formula the InstaTune paper uses (arXiv 2308.15609): four projections, two attention
+        products and two MLP matrices. BERT-base at 128 tokens: 11.17 G.
+        """
+        inner = np.asarray(heads, dtype=np.float64) * self.head_size
+        attention = 4 * tokens * self.hidden_size * inner + 2 * tokens * tokens * inner
+        mlp = 2 * tokens * self.hidden_size * np.asarray(mlp_widths, dtype=np.float64)
+        return np.asarray((attention + mlp).sum(axis=-1))
+
+    def parameters(self, heads: np.ndarray, mlp_widths: np.ndarray) -> np.ndarray:
+        """Parameters of the extracted network; arguments and result as in `macs`."""
+        heads, mlp_widths = np.asarray(heads, dtype=np.float64), np.asarray(mlp_widths, dtype=np.float64)
+        inner = heads * self.head_size
+        attention = 4 * self.hidden_size * inner + 3 * inner
+        mlp = (2 * self.hidden_size + 1) * mlp_widths
+        return np.asarray((attention + mlp + (heads > 0) * self.layer_parameters).sum(axis=-1) + self.fixed_parameters)
+
+    def macs_of(self, architecture: Architecture, tokens: int) -> int:
+        """`macs` of one architecture."""
+        return int(self.macs(np.array(architecture.heads), np.array(architecture.mlp_widths), tokens))
+
+    def parameters_of(self, architecture: Architecture) -> int:
+        """`parameters` of one architecture."""
+        return int(self.parameters(np.array(architecture.heads), np.array(architecture.mlp_widths)))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value; ``ModelShape(**value)`` gives it back."""
+        return dict(vars(self))
