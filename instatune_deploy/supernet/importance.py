@@ -37,7 +37,6 @@ def taylor_importance(network: SuperNetwork, batches: Iterable[dict[str, torch.T
 
     def keep(kind: str, layer: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def hook(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            arguments[0].retain_grad()
             seen[kind, layer] = arguments[0]
 
         return hook
@@ -50,20 +49,18 @@ def taylor_importance(network: SuperNetwork, batches: Iterable[dict[str, torch.T
     training = network.training
     network.eval()  # dropout would make the order depend on its noise
     try:
-        with network.active(shape.full()), torch.enable_grad():
+        with network.active(shape.full()), torch.enable_grad():  # of the activations only: weights need none
             for batch in batches:
-                network(**batch).loss.backward()
-                for (kind, layer), activation in seen.items():
-                    assert activation.grad is not None
+                gradients = torch.autograd.grad(network(**batch).loss, list(seen.values()))
+                for ((kind, layer), activation), gradient in zip(seen.items(), gradients, strict=True):
                     # (rows, tokens, units) -> per row the change of the loss if a unit were zero
-                    change = (activation.float() * activation.grad.float()).sum(dim=1)
+                    change = (activation.detach().float() * gradient.float()).sum(dim=1)
                     if kind == "heads":
                         per_head = change.view(len(change), shape.heads, shape.head_size).sum(dim=-1)
                         heads[layer] += per_head.abs().sum(dim=0)
                     else:
                         neurons[layer] += change.abs().sum(dim=0)
                 seen.clear()
-                network.zero_grad(set_to_none=True)
     finally:
         for handle in handles:
             handle.remove()

@@ -1,0 +1,110 @@
+"""Checkpoints of a `transformers.Trainer` without pickles: safetensors and JSON only."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from instatune_deploy.files import write_json
+
+OPTIMIZER = "optimizer.safetensors"
+TRAINING = "training_state.json"
+RANDOM = "random_state"
+STATE = "trainer_state.json"
+
+
+class SafeCheckpoints:
+    """A mixin, before `transformers.Trainer`: replaces what it would save with ``torch.save``.
+
+    A resumed training has the weights, optimizer, learning rate and random numbers of an undisturbed one.
+    """
+
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
+    args: Any
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = self.model.state_dict() if state_dict is None else state_dict
+        # the name the Trainer looks for when it continues
+        save_file({name: value.contiguous() for name, value in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.args.should_save:
+            return
+        state = self.optimizer.state_dict()
+        tensors, plain = {}, {}
+        for index, values in state["state"].items():
+            for name, value in values.items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"{index}.{name}"] = value.contiguous()
+                else:
+                    plain[f"{index}.{name}"] = value
+        save_file(tensors, Path(output_dir) / OPTIMIZER)
+        write_json(
+            Path(output_dir) / TRAINING,
+            {"state": plain, "groups": state["param_groups"], "scheduler": _plain(self.lr_scheduler.state_dict())},
+        )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        training = json.loads((Path(checkpoint) / TRAINING).read_text(encoding="utf-8"))
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in (*load_file(Path(checkpoint) / OPTIMIZER).items(), *training["state"].items()):
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": training["groups"]})
+        self.lr_scheduler.load_state_dict(training["scheduler"])
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        version, words, gauss = random.getstate()
+        numpy_state: Any = np.random.get_state()
+        tensors = {"cpu": torch.random.get_rng_state(), "numpy": torch.from_numpy(np.array(numpy_state[1]))}
+        if torch.cuda.is_available():
+            tensors |= {f"cuda_{index}": value for index, value in enumerate(torch.cuda.get_rng_state_all())}
+        name = f"{RANDOM}_{self.args.process_index}"
+        save_file(tensors, Path(output_dir) / f"{name}.safetensors")
+        write_json(
+            Path(output_dir) / f"{name}.json",
+            {"python": [version, list(words), gauss], "numpy": [numpy_state[0], *numpy_state[2:]]},
+        )
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        name = f"{RANDOM}_{self.args.process_index}"
+        tensors = load_file(Path(checkpoint) / f"{name}.safetensors")
+        plain = json.loads((Path(checkpoint) / f"{name}.json").read_text(encoding="utf-8"))
+        version, words, gauss = plain["python"]
+        random.setstate((version, tuple(words), gauss))
+        np.random.set_state((plain["numpy"][0], tensors["numpy"].numpy(), *plain["numpy"][1:]))
+        torch.random.set_rng_state(tensors["cpu"])
+        cuda = [tensors[key] for key in sorted(tensors) if key.startswith("cuda_")]
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a training; one that a kill cut short is passed over."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
+        try:
+            json.loads((path / STATE).read_text(encoding="utf-8"))  # written last
+        except (OSError, ValueError):
+            continue
+        return path
+    return None
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """A scheduler's state without the functions it was built from, which are built anew."""
+    return {name: value for name, value in state.items() if name not in {"lr_lambdas", "_get_lr_called_within_step"}}
