@@ -1,0 +1,157 @@
+"""What is measured and what came out: Deployment, Timing, Measurement, all JSON both ways."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from instatune_deploy.config import Statistic
+from instatune_deploy.errors import BadInput
+from instatune_deploy.files import digest
+from instatune_deploy.supernet.architecture import Architecture
+
+SCHEMA_VERSION = 1
+STRICT_FIELDS = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """An Architecture and how it is run. This is what is measured, searched and handed over.
+
+    sequence_length: tokens of one input
+    """
+
+    architecture: Architecture
+    runtime: str
+    precision: str
+    threads: int
+    batch_size: int
+    sequence_length: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value."""
+        return {**asdict(self), "architecture": self.architecture.to_json()}
+
+    def __str__(self) -> str:
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.architecture}; {self.runtime} {self.precision}, {threads}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Between these the true percentile lies: above ``lower_ms`` with 95% confidence, below ``upper_ms`` likewise.
+
+    ``upper_ms`` is None where too few runs were made to say (see `statistics.limits`).
+    """
+
+    lower_ms: float
+    upper_ms: float | None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Latency of one inference, over all runs of the three windows that were accepted.
+
+    spread:               inter-quartile range / median
+    count:                runs behind these figures
+    windows:              windows that were measured after the warm-up
+    stable:               whether the last three agreed; if not, the figures are theirs all the same, and not to be believed
+    involuntary_switches: how often the system took a processor from this process in those three windows
+    limits:               of each percentile
+    """
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    max_ms: float
+    spread: float
+    count: int
+    windows: int
+    stable: bool
+    involuntary_switches: int
+    limits: dict[Statistic, Limits]
+
+    def statistic_ms(self, statistic: Statistic) -> float:
+        """The percentile that ``statistic`` names."""
+        return {"p50": self.p50_ms, "p90": self.p90_ms, "p99": self.p99_ms}[statistic]
+
+    def upper_ms(self, statistic: Statistic) -> float:
+        """What the percentile stays below with 95% confidence; infinity where too few runs were made to say."""
+        upper = self.limits[statistic].upper_ms
+        return math.inf if upper is None else upper
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One Deployment on one device. Never edited, only added to the store.
+
+    device:        name of the hardware profile
+    graph_hash:    of the graph that ran: SHA-256 or whatever its maker identifies it by
+    size_bytes:    of the graph's file
+    host:          fingerprint of the host (`Host.fingerprint`)
+    versions:      of the runtime, by its name
+    protocol:      the timing settings
+    timing:        None when the graph could not be run at all
+    circumstances: started (ISO 8601, UTC), load before and after, what the runtime said, attempts
+    why:           why the figures are not to be believed; None when they are
+    """
+
+    __pydantic_config__ = STRICT_FIELDS
+
+    deployment: Deployment
+    device: str
+    graph_hash: str
+    size_bytes: int
+    host: str
+    versions: dict[str, str]
+    protocol: dict[str, Any]
+    timing: Timing | None
+    circumstances: dict[str, Any]
+    why: str | None = None
+
+    @property
+    def believed(self) -> bool:
+        """Whether predictors, search and budgets may use this."""
+        return self.timing is not None and self.timing.stable and self.why is None
+
+    @cached_property
+    def key(self) -> str:
+        """The same for two measurements of the same thing under the same conditions."""
+        return measurement_key(self.deployment, self.graph_hash, self.host, self.versions, self.protocol)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value; `from_json` gives the same Measurement back."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), "deployment": self.deployment.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "measurement") -> Measurement:
+        """``BadInput`` names ``where`` and the first thing that is wrong."""
+        if not isinstance(value, dict):
+            raise BadInput(f"{where}: not a measurement (found a {type(value).__name__})")
+        if value.get("schema_version") != SCHEMA_VERSION:
+            raise BadInput(f"{where}: schema_version must be {SCHEMA_VERSION} (found {value.get('schema_version')!r})")
+        try:
+            return _ADAPTER.validate_python({key: item for key, item in value.items() if key != "schema_version"})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise BadInput(f"{where}: {name}: {first['msg']}") from error
+
+
+def measurement_key(
+    deployment: Deployment, graph_hash: str, host: str, versions: dict[str, str], protocol: dict[str, Any]
+) -> str:
+    """Digest of everything a latency depends on; the profile's name is not part of it."""
+    return digest([deployment.to_json(), graph_hash, host, versions, protocol])
+
+
+_ADAPTER = TypeAdapter(Measurement)

@@ -1,0 +1,131 @@
+"""Take one file or folder out of a zip or tar archive, also through archives inside it, and nothing else.
+
+Archives come from elsewhere, so they are not trusted: names that leave the archive, links and special files are refused, and so
+is an archive that unpacks to more than ``MAX_UNPACKED_BYTES``. Nothing is imported or run; permission bits are not taken over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import lzma
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from instatune_deploy.errors import BadInput
+from instatune_deploy.files import reason
+
+MAX_UNPACKED_BYTES = 4 << 30
+
+# tarfile and zipfile let the errors of the compression through; RuntimeError is an encrypted zip member
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    kind: Literal["file", "folder", "other"]
+    open: Callable[[], IO[bytes]]
+
+
+def extract(stream: IO[bytes], inner: str, target: Path, where: str, *, implied_top: bool = True) -> None:
+    """Write what ``inner`` (``folder/inside`` or ``inside.tar.gz/file``) means in the archive ``stream`` to ``target``.
+
+    ``target`` must not exist; it becomes a file or a folder. With ``implied_top`` the single top folder that source archives have
+    (``NAME-VERSION/``) may be left out of ``inner``. ``BadInput``, beginning with ``where``, for everything that is wrong.
+    """
+    with _clear_archive_errors(where):
+        members = _members(stream, where)
+        for prefix in _prefixes(members) if implied_top else [""]:
+            wanted = prefix + inner
+            chosen = [member for member in members if member.name == wanted or member.name.startswith(wanted + "/")]
+            if chosen:
+                _write(chosen, wanted, target, where)
+                return
+            outer = next((m for m in members if m.kind == "file" and wanted.startswith(m.name + "/")), None)
+            if outer is not None:
+                with outer.open() as source, tempfile.TemporaryFile(dir=target.parent) as nested:
+                    shutil.copyfileobj(source, nested)
+                    rest = wanted[len(outer.name) + 1 :]
+                    extract(nested, rest, target, f"{where} (inside {outer.name})", implied_top=False)
+                return
+    raise BadInput(f"{where}: the archive has no '{inner}'; {_nearest(inner, [member.name for member in members])}")
+
+
+def _nearest(inner: str, names: list[str]) -> str:
+    folders = {"/".join(parts[:depth]) for parts in (name.split("/") for name in names) for depth in range(1, len(parts))}
+    known = sorted(folders | set(names))
+    near = difflib.get_close_matches(inner, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known[:5]) or 'no files'}"
+
+
+def _members(stream: IO[bytes], where: str) -> list[_Member]:
+    stream.seek(0)
+    magic = stream.read(4)
+    stream.seek(0)
+    found: list[_Member] = []
+    total_bytes = 0
+    # the declared sizes bind: neither zipfile nor tarfile hands out more bytes of a member than its header says
+    for raw_name, size_bytes, kind, opener in _zip_entries(stream) if magic in (b"PK\3\4", b"PK\5\6") else _tar_entries(stream):
+        total_bytes += size_bytes
+        if total_bytes > MAX_UNPACKED_BYTES:
+            raise BadInput(f"{where}: the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes; it is not opened")
+        parts = [part for part in re.split(r"[/\\]", raw_name) if part != "."]
+        if raw_name.startswith(("/", "\\")) or ".." in parts or re.match(r"[A-Za-z]:", raw_name):
+            raise BadInput(f"{where}: the archive is not safe: it has a member named '{raw_name}'")
+        found.append(_Member(raw_name.removeprefix("./").rstrip("/"), kind, opener))
+    return found
+
+
+_Entry = tuple[str, int, Literal["file", "folder", "other"], Callable[[], IO[bytes]]]
+
+
+def _zip_entries(stream: IO[bytes]) -> Iterator[_Entry]:
+    archive = zipfile.ZipFile(stream)
+    for info in archive.infolist():
+        type_bits = stat.S_IFMT(info.external_attr >> 16)
+        plain = type_bits in (0, stat.S_IFREG, stat.S_IFDIR)
+        kind: Literal["file", "folder", "other"] = "other" if not plain else "folder" if info.is_dir() else "file"
+        yield info.filename, info.file_size, kind, lambda info=info: archive.open(info)  # type: ignore[misc]
+
+
+def _tar_entries(stream: IO[bytes]) -> Iterator[_Entry]:
+    archive = tarfile.open(fileobj=stream, mode="r:*")  # noqa: SIM115 (the members are opened after this function ends)
+    for info in archive:
+        kind: Literal["file", "folder", "other"] = "file" if info.isfile() else "folder" if info.isdir() else "other"
+        yield info.name, info.size, kind, lambda info=info: archive.extractfile(info)  # type: ignore[misc]
+
+
+def _prefixes(members: list[_Member]) -> list[str]:
+    tops = {member.name.split("/")[0] for member in members if member.name}
+    return ["", f"{tops.pop()}/"] if len(tops) == 1 else [""]
+
+
+def _write(members: list[_Member], wanted: str, target: Path, where: str) -> None:
+    for member in members:
+        if member.kind == "other":
+            raise BadInput(f"{where}: the archive is not safe: '{member.name}' is a link or a special file, not a plain file")
+        path = target / member.name[len(wanted) + 1 :] if member.name != wanted else target
+        if member.kind == "folder":
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with member.open() as source, path.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+
+
+@contextmanager
+def _clear_archive_errors(where: str) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as error:
+        raise BadInput(f"{where}: cannot be read as a zip or tar archive: {reason(error)}") from error

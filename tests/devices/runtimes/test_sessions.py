@@ -1,0 +1,161 @@
+"""What every runtime must do, and what each does differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+from onnx import TensorProto, helper
+
+from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.runtimes.base import Session
+from instatune_deploy.devices.runtimes.openvino import OpenVinoSession
+from instatune_deploy.devices.runtimes.registry import RUNTIMES, open_session
+from instatune_deploy.errors import BadInput
+
+HAS_BF16 = not this_host().cpu_flags.isdisjoint({"avx512_bf16", "amx_bf16"})
+
+
+@pytest.fixture(params=list(RUNTIMES))
+def runtime(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def session(graph: bytes, runtime: str) -> Iterator[Session]:
+    with closing(open_session(graph, runtime, "fp32", 1)) as opened:
+        yield opened
+
+
+def test_names_and_shapes(session: Session) -> None:
+    assert session.input_names == ("ids", "mask")
+    assert session.input_shapes == {"ids": (1, 4), "mask": (1, 4, 1)}
+
+
+def test_run_computes_what_numpy_does(session: Session, inputs: dict[str, Any], logits: Any) -> None:
+    outputs = session.run(inputs)
+    assert list(outputs) == ["logits"]
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-5, atol=1e-6)
+
+
+def test_outputs_of_a_run_are_the_callers_own(session: Session, inputs: dict[str, Any]) -> None:
+    first = session.run(inputs)["logits"]
+    kept = first.copy()
+    session.run({**inputs, "mask": inputs["mask"] * 2})
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_bind_runs_again_and_again(session: Session, inputs: dict[str, Any]) -> None:
+    run_once = session.bind(inputs)
+    for _ in range(3):
+        run_once()
+
+
+def test_bind_takes_arrays_that_are_not_contiguous_or_read_only(session: Session, inputs: dict[str, Any]) -> None:
+    mask = np.asfortranarray(np.tile(inputs["mask"], (1, 1, 2)))[:, :, :1]
+    ids = inputs["ids"].copy()
+    ids.flags.writeable = False
+    session.bind({"ids": ids, "mask": mask})()
+    assert session.run({"ids": ids, "mask": mask})["logits"].shape == (1, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"ids": np.zeros((1, 5), np.int64)},
+            r"input ids: the graph takes int64 of shape \(1, 4\); given was int64 of shape \(1, 5\)",
+        ),
+        ({"ids": np.zeros((1, 4), np.int32)}, "given was int32"),
+        ({"ids": np.zeros(4, np.int64)}, r"given was int64 of shape \(4,\)"),
+        ({"extra": np.zeros(1)}, "the graph takes the inputs ids, mask; given were ids, mask, extra"),
+    ],
+)
+def test_wrong_inputs(session: Session, inputs: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    for call in (session.run, session.bind):
+        with pytest.raises(BadInput, match=message):
+            call({**inputs, **change})
+
+
+def test_describe_says_precision_and_threads(session: Session) -> None:
+    said = session.describe()
+    assert (said["precision"], said["threads"]) == ("fp32", 1)
+    assert said["version"]
+
+
+def test_from_a_path(graph: bytes, runtime: str, tmp_path: Path, inputs: dict[str, Any], logits: Any) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph)
+    with closing(open_session(path, runtime, "fp32", 1)) as opened:
+        np.testing.assert_allclose(opened.run(inputs)["logits"], logits, rtol=1e-5, atol=1e-6)
+
+
+def test_open_sizes_are_none_and_taken_as_given(runtime: str) -> None:
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 2]) for name in ("x", "y")]
+    body = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "open", info[:1], info[1:])
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    with closing(open_session(model.SerializeToString(), runtime, "fp32", 1)) as opened:
+        assert opened.input_shapes == {"x": (None, 2)}
+        assert opened.run({"x": np.ones((3, 2), np.float32)})["y"].tolist() == [[-1, -1]] * 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"no graph at all", None])
+def test_graph_that_cannot_be_loaded(graph: bytes, runtime: str, damage: bytes | None, tmp_path: Path) -> None:
+    damaged = graph[: len(graph) // 2] if damage is None else damage
+    with pytest.raises(BadInput, match=r"the graph: .* cannot load it: .") as caught:
+        open_session(damaged, runtime, "fp32", 1)
+    assert "\n" not in caught.value.message
+    path = tmp_path / "model.onnx"
+    path.write_bytes(damaged)
+    with pytest.raises(BadInput, match=r"model\.onnx: .* cannot load it"):
+        open_session(path, runtime, "fp32", 1)
+
+
+def test_missing_file(runtime: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"gone\.onnx: .* cannot load it"):
+        open_session(tmp_path / "gone.onnx", runtime, "fp32", 1)
+
+
+def test_openvino_reads_its_own_format(graph: bytes, tmp_path: Path, inputs: dict[str, Any], logits: Any) -> None:
+    model = openvino.Core().read_model(graph)
+    openvino.save_model(model, tmp_path / "model.xml", compress_to_fp16=False)
+    with closing(open_session(tmp_path / "model.xml", "openvino", "fp32", 1)) as opened:
+        outputs = opened.run(inputs)
+    assert list(outputs) == ["logits"]
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-5, atol=1e-6)
+
+
+def test_openvino_says_how_many_threads_it_would_run(graph: bytes) -> None:
+    with pytest.raises(BadInput, match=r"would run \d+ threads here, not 100000; set 'threads: \d+' in the hardware profile"):
+        open_session(graph, "openvino", "fp32", 100_000)
+
+
+def test_openvino_that_falls_back_is_noticed(graph: bytes) -> None:
+    with (
+        closing(OpenVinoSession(graph, "fp32", 1)) as opened,
+        pytest.raises(BadInput, match="does not run bf16 on this CPU; it would run f32"),
+    ):
+        opened._check("bf16", 1)
+
+
+@pytest.mark.skipif(not HAS_BF16, reason="this CPU does not compute in bf16")
+def test_openvino_bf16_is_really_used() -> None:
+    # 1 + 2**-9 has more bits than bf16 keeps (8): it becomes 1, so the sum over 64 of them is 64 and not 64.125
+    size = 64
+    weights = onnx.numpy_helper.from_array(np.ones((size, size), np.float32), "w")
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [size, size]) for name in ("x", "y"))
+    body = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "sum", [x], [y], [weights])
+    graph = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    inputs = {"x": np.full((size, size), 1 + 2**-9, np.float32)}
+    found = {}
+    for precision in ("fp32", "bf16"):
+        with closing(open_session(graph, "openvino", precision, 1)) as opened:
+            assert opened.describe()["precision"] == precision
+            found[precision] = float(opened.run(inputs)["y"][0, 0])
+    assert found == {"fp32": pytest.approx(64.125, rel=1e-6), "bf16": 64.0}

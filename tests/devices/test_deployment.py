@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from instatune_deploy.devices.deployment import Measurement
+from instatune_deploy.errors import BadInput
+
+Make = Callable[..., Measurement]
+
+
+def test_json_both_ways(make_measurement: Make) -> None:
+    for made in (make_measurement(), make_measurement(timing=None, why="it could not be run: out of memory")):
+        text = json.dumps(made.to_json(), allow_nan=False)
+        assert Measurement.from_json(json.loads(text)) == made
+
+
+def test_deployment_in_json_holds_the_architectures_own(make_measurement: Make) -> None:
+    value = make_measurement(layers=2).to_json()
+    assert value["schema_version"] == 1
+    assert value["deployment"] == {
+        "architecture": {"layers": [0, 1], "heads": [4, 4], "mlp_widths": [16, 16]},
+        "runtime": "onnxruntime",
+        "precision": "fp32",
+        "threads": 2,
+        "batch_size": 1,
+        "sequence_length": 128,
+    }
+    assert value["timing"]["limits"]["p90"] == {"lower_ms": 5.8, "upper_ms": 6.3}
+
+
+def test_statistics_by_name(make_measurement: Make) -> None:
+    timing = make_measurement().timing
+    assert timing is not None
+    assert [timing.statistic_ms(name) for name in ("p50", "p90", "p99")] == [5.0, 6.0, 7.0]
+    assert timing.upper_ms("p90") == 6.3
+    assert timing.upper_ms("p99") == math.inf
+
+
+def test_believed(make_measurement: Make) -> None:
+    assert make_measurement().believed
+    assert not make_measurement(stable=False).believed
+    assert not make_measurement(why="a neighbour").believed
+    assert not make_measurement(timing=None).believed
+
+
+def test_key_is_of_what_decides_latency(make_measurement: Make) -> None:
+    made = make_measurement()
+    same = [
+        replace(made, device="laptop-cpu"),
+        replace(made, timing=None),
+        replace(made, circumstances={}),
+        replace(made, size_bytes=1),
+    ]
+    deployment = made.deployment
+    other = [
+        make_measurement(layers=3),
+        replace(made, graph_hash="b" * 64),
+        replace(made, host="fedcba9876543210"),
+        replace(made, versions={"onnxruntime": "1.32.0"}),
+        replace(made, protocol={"window_ms": 200.0}),
+        replace(made, deployment=replace(deployment, threads=7)),
+        replace(made, deployment=replace(deployment, batch_size=7)),
+        replace(made, deployment=replace(deployment, sequence_length=7)),
+        replace(made, deployment=replace(deployment, precision="bf16")),
+    ]
+    assert {item.key for item in same} == {made.key}
+    assert len({item.key for item in [made, *other]}) == len(other) + 1
+
+
+def test_deployment_is_hashable_and_readable(make_measurement: Make) -> None:
+    deployment = make_measurement().deployment
+    assert deployment in {make_measurement().deployment}
+    assert str(deployment) == "2 layers, heads 4, MLP 16; onnxruntime fp32, 2 threads"
+
+
+def broken(value: dict[str, Any], path: str, new: Any) -> Any:
+    inner = value
+    *way, last = path.split(".")
+    for part in way:
+        inner = inner[part]
+    inner[last] = new
+    return value
+
+
+@pytest.mark.parametrize(
+    ("path", "new", "message"),
+    [
+        ("schema_version", 2, r"f\.json: schema_version must be 1 \(found 2\)"),
+        ("timing.p90_ms", math.nan, r"f\.json: timing\.p90_ms: .*finite"),
+        ("timing.p90_ms", "fast", r"f\.json: timing\.p90_ms"),
+        ("deployment.architecture.heads", [4], r"f\.json: deployment\.architecture"),
+        ("unheard", 1, r"f\.json: unheard"),
+        ("size_bytes", None, r"f\.json: size_bytes"),
+    ],
+)
+def test_bad_json(make_measurement: Make, path: str, new: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        Measurement.from_json(broken(make_measurement().to_json(), path, new), "f.json")
+    assert "\n" not in caught.value.message
+
+
+def test_json_that_is_no_measurement() -> None:
+    with pytest.raises(BadInput, match="found a list"):
+        Measurement.from_json([])
