@@ -1,0 +1,256 @@
+"""The manifest: what an artifact is, what it promises, and how that was proved.
+
+`manifest.json` carries the SHA-256 of every other file and one of itself, so a byte changed anywhere is found. That finds
+accidents and careless edits; it is no signature, and does not stop someone who computes the checksums anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import metadata
+from pathlib import Path
+from platform import python_version
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from instatune_deploy import __version__
+from instatune_deploy.artifact.parity import Parity
+from instatune_deploy.config import Count, Precision, RuntimeName, Sha256, Statistic, TimingSettings
+from instatune_deploy.devices.deployment import Deployment, Timing
+from instatune_deploy.errors import BadInput, VerificationFailed
+from instatune_deploy.files import digest, read_json, write_json
+from instatune_deploy.supernet.architecture import Architecture
+
+SCHEMA_VERSION = 1
+FILE_NAME = "manifest.json"
+SEAL = "sha256"
+PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "numpy", "tokenizers")
+
+Milliseconds = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(BaseModel):
+    """Base of the manifest's parts. A later version may add keys without raising the schema: unknown ones are passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class Budget(Record):
+    """What the user asked for, as written and as meant: ``statistic`` of the latency is at most ``limit_ms``."""
+
+    text: str
+    statistic: Statistic
+    limit_ms: Milliseconds
+
+
+class Latency(Record):
+    """Milliseconds of one inference on the finished files in a process of their own. ``count``: runs behind the figures.
+
+    upper: what the budget's statistic stays below with 95% confidence; None when too few runs were made to say
+    """
+
+    p50: Milliseconds
+    p90: Milliseconds
+    p99: Milliseconds
+    count: Count
+    upper: Milliseconds | None
+    stable: bool
+
+    @classmethod
+    def of(cls, timing: Timing, statistic: Statistic) -> Latency:
+        """The manifest's figures of a timing; ``upper`` belongs to ``statistic``."""
+        return cls(
+            p50=timing.p50_ms,
+            p90=timing.p90_ms,
+            p99=timing.p99_ms,
+            count=timing.count,
+            upper=timing.limits[statistic].upper_ms,
+            stable=timing.stable,
+        )
+
+    def statistic_ms(self, statistic: Statistic) -> float:
+        """The percentile that ``statistic`` names."""
+        return {"p50": self.p50, "p90": self.p90, "p99": self.p99}[statistic]
+
+
+class Accuracy(Record):
+    """Fractions (0 .. 1) of rows decided right; ``test`` is None when there were no test rows."""
+
+    validation: Fraction
+    test: Fraction | None
+
+
+class Baseline(Record):
+    """The full model as it would be shipped without a search: its best runtime here, the budget's statistic, validation rows."""
+
+    latency_ms: Milliseconds
+    accuracy: Fraction
+    runtime: RuntimeName
+    precision: Precision
+
+
+class Prediction(Record):
+    """What the predictors promised before this architecture was measured; the accuracy of a regression may leave 0 .. 1."""
+
+    latency_ms: float
+    accuracy: float
+
+
+class FileEntry(Record):
+    """Checksum and size of one file."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=0)
+
+
+class Manifest(Record):
+    """Everything a receiver of an artifact may want to know, and what `verify` needs.
+
+    created:      UTC
+    base_model:   reference of the pre-trained model
+    labels:       class names; the i-th logit is the i-th name's
+    device:       name of the hardware profile
+    budget:       None when none was asked for
+    input_shapes: of every input of the graph; the budget is promised for these
+    predicted:    None when it was never predicted (the full model that fits at once)
+    macs:         multiply-accumulate operations of one inference
+    size_bytes:   of the graph's files
+    host:         `Host.describe` of the machine the latency was measured on
+    timing:       the measuring protocol, so that `verify` measures by the same; a setting unknown here would be another one
+    keys:         of every stage that led here
+    files:        every file of the folder but manifest.json, by its path inside it
+    """
+
+    schema_version: int = Field(SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    created: AwareDatetime
+    task: str
+    base_model: str
+    labels: list[str]
+    device: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    budget: Budget | None
+    runtime: RuntimeName
+    precision: Precision
+    threads: Count
+    batch_size: Count
+    input_shapes: dict[str, list[Count]] = Field(min_length=1)
+    architecture: Architecture
+    latency_ms: Latency
+    accuracy: Accuracy
+    baseline: Baseline
+    predicted: Prediction | None
+    parity: Parity
+    macs: int = Field(ge=0)
+    parameters: int = Field(ge=0)
+    size_bytes: int = Field(ge=0)
+    host: dict[str, Any]
+    versions: dict[str, str]
+    seed: int
+    timing: TimingSettings
+    keys: dict[str, str]
+    files: dict[str, FileEntry] = Field({}, description="filled in when the artifact is finished")
+
+    @field_validator("files")
+    @classmethod
+    def _plain_names(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for name in files:
+            if not is_plain(name):
+                raise ValueError(f"{name!r} is not the path of a file inside the artifact")
+        return files
+
+    @field_validator("input_shapes")
+    @classmethod
+    def _rows_of_tokens(cls, shapes: dict[str, list[int]]) -> dict[str, list[int]]:
+        for name, shape in shapes.items():
+            if len(shape) < 2:
+                raise ValueError(f"input {name} must have at least two dimensions")
+        return shapes
+
+    @model_validator(mode="after")
+    def _kept_its_word(self) -> Manifest:
+        """What could not be proved when it was made is no artifact."""
+        if any(shape[0] != self.batch_size for shape in self.input_shapes.values()):
+            raise ValueError(f"the first dimension of every input must be the batch size, {self.batch_size}")
+        if not self.parity.ok:
+            raise ValueError(f"parity: {self.parity}")
+        if self.budget is not None and self.latency_ms.statistic_ms(self.budget.statistic) > self.budget.limit_ms:
+            raise ValueError(f"its {self.budget.statistic} exceeds its budget of {self.budget.limit_ms:g} ms")
+        return self
+
+    @property
+    def deployment(self) -> Deployment:
+        """What was measured, and what `verify` measures again."""
+        tokens = max(shape[1] for shape in self.input_shapes.values())
+        return Deployment(self.architecture, self.runtime, self.precision, self.threads, self.batch_size, tokens)
+
+
+def is_plain(name: str) -> bool:
+    """Whether ``name`` is a relative POSIX path that stays inside its folder, on every system, and is not the manifest."""
+    parts = name.split("/")
+    odd = any(part in {"", ".", ".."} for part in parts) or re.search(r'[\x00-\x1f\x7f\\:*?"<>|]', name)
+    return not odd and name != FILE_NAME
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python, of this package and of the libraries an artifact depends on; what is not installed is left out."""
+    versions = {"python": python_version(), "instatune-deploy": __version__}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json, sealed with the digest of its own content."""
+    value = manifest.model_dump(mode="json")
+    write_json(folder / FILE_NAME, {**value, SEAL: digest(value)})
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the artifact in ``folder``.
+
+    ``BadInput`` when there is no artifact; ``VerificationFailed`` when its manifest is damaged, was edited, or was made by
+    a newer instatune-deploy than this one.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder")
+    path = folder / FILE_NAME
+    if path.is_symlink() or not path.is_file():
+        raise BadInput(f"{folder}: not an artifact (it has no file {FILE_NAME})")
+    try:
+        value = read_json(path)
+    except BadInput as error:
+        if isinstance(error.__cause__, (json.JSONDecodeError, UnicodeDecodeError)):
+            raise VerificationFailed(f"damaged: {error.message}") from error
+        raise
+    except RecursionError as error:
+        raise VerificationFailed(f"{path}: damaged: nested too deeply") from error
+    schema = value.get("schema_version") if isinstance(value, dict) else None
+    if type(schema) is not int or schema < 1:
+        raise VerificationFailed(f"{path}: not the manifest of an artifact (it says no schema_version)")
+    if schema > SCHEMA_VERSION:
+        raise VerificationFailed(
+            f"{path}: made by a newer instatune-deploy (schema {schema}); this one reads up to {SCHEMA_VERSION}"
+        )
+    return _validated(path, value)
+
+
+def _validated(path: Path, value: dict[str, Any]) -> Manifest:
+    seal = value.pop(SEAL, None)
+    try:
+        untouched = digest(value) == seal
+    except ValueError:  # NaN, which is no JSON and Python reads all the same
+        untouched = False
+    if not untouched:
+        raise VerificationFailed(f"{path}: damaged or edited: its content does not match its own checksum")
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        raise VerificationFailed(f"{path}: damaged: {key + ': ' if key else ''}{text}") from error

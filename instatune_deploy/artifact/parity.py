@@ -1,0 +1,96 @@
+"""Parity: does the finished graph say what PyTorch said, on real rows?"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instatune_deploy.artifact.graph_files import GRAPH_FILES
+from instatune_deploy.artifact.samples import LOGITS, Samples
+from instatune_deploy.devices.deployment import Deployment
+from instatune_deploy.devices.runtimes.base import RunFailed, Session
+from instatune_deploy.devices.runtimes.registry import open_session
+from instatune_deploy.errors import VerificationFailed
+
+FP32_TOLERANCE = 1e-4
+# bf16 keeps 8 significant bits: each product is rounded to 2^-9 (0.2%) of its size, and some dozens of them follow each
+# other from the embedding to the logits. On MiniLM (3 and 6 layers, OpenVINO) that adds up to 0.6 - 1.2% of the largest
+# logit; deeper models get more room. A wrong weight, a layer too few or a swapped input moves logits by their own size.
+BF16_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a graph's logits lie from PyTorch's.
+
+    max_abs_diff:      the largest difference of any logit
+    rows:              that were compared
+    tolerance:         what ``max_abs_diff`` may be. A decision whose two best logits lie more than twice this apart cannot
+                       change within it
+    changed_decisions: rows whose best class is another one
+    """
+
+    max_abs_diff: float
+    rows: int
+    tolerance: float
+    changed_decisions: int
+
+    @property
+    def ok(self) -> bool:
+        """False also for NaN."""
+        return self.max_abs_diff <= self.tolerance
+
+    def __str__(self) -> str:
+        allowed = f"{'within' if self.ok else 'more than'} the tolerance of {self.tolerance:.2g}"
+        changed = f"; {self.changed_decisions} decide differently" if self.changed_decisions else ""
+        return f"logits of {self.rows} rows differ by up to {self.max_abs_diff:.2g}, {allowed}{changed}"
+
+
+def tolerance(precision: str, logits: NDArray[Any]) -> float:
+    """How far from ``logits``, which PyTorch computed in fp32, a graph of ``precision`` may be and still be the same network."""
+    if precision == "bf16":
+        return BF16_SHARE * max(1.0, float(np.abs(logits).max()))
+    return FP32_TOLERANCE
+
+
+def check_parity(folder: Path, deployment: Deployment, samples: Samples, allowed: float) -> Parity:
+    """Run every sample row through the graph in ``folder``, as ``deployment`` says, and compare.
+
+    ``BadInput`` when this host cannot run it so, or the graph does not take the samples' inputs; ``VerificationFailed``
+    when the runtime breaks off.
+    """
+    path = GRAPH_FILES[deployment.runtime].path(folder)
+    with closing(open_session(path, deployment.runtime, deployment.precision, deployment.threads)) as session:
+        try:
+            found = run_rows(session, samples, deployment.batch_size)
+        except RunFailed as error:
+            raise VerificationFailed(f"{path}: it could not be run: {error}") from error
+    return compare(samples.logits, found, allowed)
+
+
+def run_rows(session: Session, samples: Samples, batch_size: int) -> NDArray[Any]:
+    """Logits (rows, classes) of all rows, ``batch_size`` at a time as the graph's static shape wants it."""
+    parts = []
+    for start in range(0, samples.rows, batch_size):
+        outputs = session.run(samples.batch(start, batch_size))
+        if LOGITS not in outputs:
+            raise VerificationFailed(f"the graph has no output '{LOGITS}', only {', '.join(outputs)}")
+        parts.append(outputs[LOGITS])
+    return np.concatenate(parts)[: samples.rows]
+
+
+def compare(expected: NDArray[Any], found: NDArray[Any], allowed: float) -> Parity:
+    """Both (rows, classes). Logits of another shape are infinitely far away."""
+    if found.shape != expected.shape:
+        return Parity(float("inf"), len(expected), allowed, len(expected))
+    return Parity(
+        max_abs_diff=float(np.abs(expected.astype(np.float64) - found.astype(np.float64)).max()),
+        rows=len(expected),
+        tolerance=allowed,
+        changed_decisions=int((expected.argmax(axis=1) != found.argmax(axis=1)).sum()),
+    )

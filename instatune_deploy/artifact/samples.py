@@ -1,0 +1,70 @@
+"""Sample inputs and the logits PyTorch gave for them: `samples.npz`, plain arrays and no pickles."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instatune_deploy.errors import VerificationFailed
+from instatune_deploy.files import reason
+
+FILE_NAME = "samples.npz"
+LOGITS = "logits"
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Real rows, ready for the graph.
+
+    inputs: by name, each (rows, ...) with the graph's own sizes behind the rows
+    logits: (rows, classes), float32, by PyTorch in fp32
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    logits: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        if not self.inputs or LOGITS in self.inputs:
+            raise ValueError(f"there must be inputs, and none may be called '{LOGITS}'")
+        if self.logits.ndim != 2 or self.rows < 1 or not np.isfinite(self.logits).all():
+            raise ValueError(f"logits must be finite numbers of shape (rows, classes) (found shape {self.logits.shape})")
+        for name, values in self.inputs.items():
+            if values.dtype.kind not in "biuf":
+                raise ValueError(f"{name} must be numbers (found {values.dtype})")
+            if values.ndim < 2 or len(values) != self.rows:
+                raise ValueError(f"{name} must have {self.rows} rows, like the logits (found shape {values.shape})")
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.logits)
+
+    def batch(self, start: int, size: int) -> dict[str, NDArray[Any]]:
+        """Inputs of ``size`` rows from ``start`` on; where there are no more, the last one is repeated."""
+        rows = np.minimum(np.arange(start, start + size), self.rows - 1)
+        return {name: values[rows] for name, values in self.inputs.items()}
+
+    def write(self, folder: Path) -> None:
+        """Write samples.npz: one array an input under its name, and ``logits``."""
+        arrays: dict[str, Any] = {**self.inputs, LOGITS: self.logits}
+        np.savez(folder / FILE_NAME, **arrays)
+
+    @classmethod
+    def read(cls, folder: Path) -> Samples:
+        """The inverse of `write`; ``VerificationFailed`` when the file is not that."""
+        path = folder / FILE_NAME
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                values = {name: arrays[name] for name in arrays.files}
+            logits = values.pop(LOGITS)
+            return cls(values, logits)
+        except KeyError as error:
+            raise VerificationFailed(f"{path}: it holds no {error}") from error
+        except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise VerificationFailed(f"{path}: not the samples of an artifact: {reason(error)}") from error

@@ -1,0 +1,210 @@
+"""Stages *export* and *verify*: the chosen deployment as files, proved, and handed over as an artifact."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from instatune_deploy.devices.profile import Run
+from instatune_deploy.devices.runtimes.registry import open_session
+from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, UserError, VerificationFailed
+from instatune_deploy.files import digest
+from instatune_deploy.pipeline.bench import Bench, Point
+from instatune_deploy.pipeline.results import SearchResult, latency_ms, ranked
+from instatune_deploy.pipeline.search import Searcher
+from instatune_deploy.terminal import Terminal
+
+if TYPE_CHECKING:
+    from instatune_deploy.artifact.manifest import Manifest
+    from instatune_deploy.artifact.write import Draft
+    from instatune_deploy.devices.deployment import Deployment, Timing
+
+SAMPLE_ROWS = 32
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An artifact that was proved, and the point it was made from."""
+
+    folder: Path
+    manifest: Manifest
+
+
+class _OverBudget(UserError):
+    """The finished files took longer, in their own process, than the budget allows."""
+
+
+def export_stage(searcher: Searcher, result: SearchResult, target: Path, terminal: Terminal) -> Exported:
+    """Make the artifact of the most accurate point that keeps the budget.
+
+    It is measured again on the finished files in a fresh process. One that does not keep its budget there is not handed
+    over: the next best is tried. An artifact with the same key that still is what it was is reused.
+    """
+    terminal.stage(f"export: {target}")
+    kept = _reusable(searcher, target)
+    if kept is not None:
+        terminal.result("made before, its files are unchanged, reused")
+        return kept
+    candidates = ranked(result, searcher.budget, searcher.statistic)
+    for point in candidates[:ATTEMPTS]:
+        try:
+            return _make(searcher, result, point, target, terminal)
+        except _OverBudget as error:
+            terminal.result(f"{error.message}; the next best is tried")
+    raise NoArchitectureFits(
+        f"{len(candidates[:ATTEMPTS])} networks measured within {searcher.budget} did not keep it on their finished files: "
+        "this host is noisier than its measurements said; run again when it is quiet, or allow a little more"
+    )
+
+
+def full_point(result: SearchResult, bench: Bench) -> Point:
+    """The baseline: the full network as most would ship it, in ONNX Runtime and fp32 where the device has that.
+
+    ``TooNoisy`` when no latency of the full network could be believed.
+    """
+    full = bench.supernet.space.largest()
+    points = {point.run: point for point in result.points if point.architecture == full}
+    preferred = [Run("onnxruntime", "fp32"), *(run for run in bench.device.runs if run.precision == "fp32"), *bench.device.runs]
+    for run in preferred:
+        if run in points:
+            return points[run]
+    raise TooNoisy(f"device '{bench.device.name}': the full model's latency could not be believed; run again on a quieter host")
+
+
+def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, terminal: Terminal) -> Exported:
+    from instatune_deploy.artifact.write import draft
+
+    bench, device = searcher.bench, searcher.device
+    terminal.result(f"{point.architecture}; {point.run}")
+    deployment = device.deployment(point.architecture, point.run)
+    with draft(target, deployment) as artifact:
+        small = bench.supernet.network.extract(point.architecture)
+        artifact.add_graph(bench.graph(point.architecture, point.run.runtime))
+        artifact.add_preprocessing(small.config.to_dict(), bench.inputs.tokenizer)
+        artifact.add_samples(_samples(bench, small))
+        parity = artifact.prove_parity()
+        terminal.result(f"parity with PyTorch: {parity}")
+        timing = _timed_again(searcher, artifact)
+        took = f"{timing.statistic_ms(searcher.statistic):.2f} ms ({searcher.statistic}, {timing.count} runs)"
+        terminal.result(f"measured again on the finished files in a fresh process: {took}")
+        accuracy = {split: _shipped_accuracy(bench, artifact, deployment, split) for split in ("validation", "test")}
+        manifest = _manifest(searcher, result, point, artifact, timing, accuracy, parity)
+        artifact.finish(manifest)
+    from instatune_deploy.artifact.manifest import read_manifest
+
+    return Exported(target, read_manifest(target))
+
+
+def _timed_again(searcher: Searcher, artifact: Draft) -> Timing:
+    """The finished files' latency in a fresh process; raises when it exceeds the budget or cannot be believed."""
+    measurement = artifact.remeasure(searcher.device.name, searcher.device.timing)
+    if measurement.timing is None:
+        raise VerificationFailed(f"the finished files cannot be run: {measurement.why}")
+    if not measurement.believed:
+        raise TooNoisy(f"the finished files' latency cannot be believed: {measurement.why}; run again on a quieter host")
+    took = measurement.timing.statistic_ms(searcher.statistic)
+    if searcher.budget is not None and took > searcher.budget.limit_ms:
+        raise _OverBudget(f"the finished files take {took:.2f} ms, more than {searcher.budget}")
+    return measurement.timing
+
+
+def _samples(bench: Bench, small: Any) -> Any:
+    import torch
+
+    from instatune_deploy.artifact.samples import Samples
+
+    inputs = bench.rows("test", SAMPLE_ROWS)
+    with torch.inference_mode():
+        logits = small(**{name: torch.from_numpy(values) for name, values in inputs.items()}).logits
+    return Samples(inputs, logits.float().numpy())
+
+
+def _shipped_accuracy(bench: Bench, artifact: Draft, deployment: Deployment, split: str) -> float:
+    """Accuracy of the finished files, in their runtime and precision, on every row of a split."""
+    from instatune_deploy.artifact.graph_files import GRAPH_FILES
+    from instatune_deploy.artifact.parity import run_rows
+    from instatune_deploy.artifact.samples import Samples
+    from instatune_deploy.tasks.text_classification import accuracy
+
+    inputs = bench.rows(split)
+    labels = bench.inputs.data.labels[split]  # type: ignore[index]
+    rows = Samples(inputs, np.zeros((len(labels), len(bench.inputs.data.label_names)), dtype=np.float32))
+    path = GRAPH_FILES[deployment.runtime].path(artifact.folder)
+    with closing(open_session(path, deployment.runtime, deployment.precision, deployment.threads)) as session:
+        return accuracy(run_rows(session, rows, deployment.batch_size), labels)
+
+
+def _manifest(
+    searcher: Searcher,
+    result: SearchResult,
+    point: Point,
+    artifact: Draft,
+    timing: Timing,
+    accuracy: dict[str, float],
+    parity: Any,
+) -> Manifest:
+    from instatune_deploy.artifact import manifest as manifests
+    from instatune_deploy.artifact.graph_files import GRAPH_FILES
+
+    bench, device, statistic = searcher.bench, searcher.device, searcher.statistic
+    settings, shape = bench.inputs.settings, bench.supernet.shape
+    baseline = full_point(result, bench)
+    promised = result.predicted.get((point.architecture, point.run))
+    budget = searcher.budget
+    return manifests.Manifest(
+        created=datetime.now(UTC),
+        task=settings.task,
+        base_model=settings.model.reference,
+        labels=bench.inputs.data.label_names,
+        device=device.name,
+        budget=budget and manifests.Budget(text=str(budget), statistic=statistic, limit_ms=budget.limit_ms),
+        runtime=point.run.runtime,  # type: ignore[arg-type]
+        precision=point.run.precision,  # type: ignore[arg-type]
+        threads=device.threads,
+        batch_size=device.batch_size,
+        input_shapes={name: list(values.shape) for name, values in bench.example.items()},
+        architecture=point.architecture,
+        latency_ms=manifests.Latency.of(timing, statistic),
+        accuracy=manifests.Accuracy(**accuracy),
+        baseline=manifests.Baseline(
+            latency_ms=latency_ms(baseline, statistic),
+            accuracy=baseline.accuracy,
+            runtime=baseline.run.runtime,  # type: ignore[arg-type]
+            precision=baseline.run.precision,  # type: ignore[arg-type]
+        ),
+        predicted=promised and manifests.Prediction(latency_ms=promised[0], accuracy=promised[1]),
+        parity=parity,
+        macs=shape.macs_of(point.architecture, device.sequence_length) * device.batch_size,
+        parameters=shape.parameters_of(point.architecture),
+        size_bytes=GRAPH_FILES[point.run.runtime].size_bytes(artifact.folder),
+        host=device.host.describe(),
+        versions=manifests.installed_versions(),
+        seed=searcher.seed,
+        timing=device.timing,
+        keys={"supernet": bench.supernet.key, "search": searcher.key(), "export": _export_key(searcher)},
+    )
+
+
+def _export_key(searcher: Searcher) -> str:
+    from instatune_deploy.artifact.manifest import installed_versions
+
+    return digest([searcher.key(), installed_versions()])[:16]
+
+
+def _reusable(searcher: Searcher, target: Path) -> Exported | None:
+    """The artifact that lies there already, when it was made from the same things and no file has changed since."""
+    from instatune_deploy.artifact.manifest import read_manifest
+    from instatune_deploy.artifact.verify import check_files
+
+    try:
+        manifest = read_manifest(target)
+        same = manifest.keys.get("export") == _export_key(searcher) and all(check.ok for check in check_files(target, manifest))
+    except (BadInput, VerificationFailed, OSError):
+        return None
+    return Exported(target, manifest) if same else None

@@ -1,0 +1,72 @@
+"""What a pipeline starts from: its settings, the pre-trained model, the data. Checked before anything long begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instatune_deploy.config import PipelineSettings
+from instatune_deploy.errors import BadInput
+from instatune_deploy.files import folder_sha256
+from instatune_deploy.resources import find_resource
+from instatune_deploy.tasks.references import check_model_folder, resolve
+from instatune_deploy.tasks.text_classification import TextData, load_rows
+from instatune_deploy.tasks.text_inputs import load_tokenizer, tokenize
+from instatune_deploy.yamlfile import load_yaml
+
+
+@dataclass(frozen=True)
+class PipelineInputs:
+    """Resolved references of a pipeline file."""
+
+    settings: PipelineSettings
+    model_folder: Path
+    data: TextData
+
+    @cached_property
+    def model_sha256(self) -> str:
+        """Of every file of the checkpoint."""
+        return folder_sha256(self.model_folder)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The checkpoint's own."""
+        return load_tokenizer(self.model_folder)
+
+    def tokens(self, split: str, length: int) -> tuple[dict[str, list[list[int]]], np.ndarray]:
+        """Rows of a split as `tasks.text_inputs.tokenize` gives them, cut to ``length`` tokens, and their labels."""
+        return tokenize(self.data.texts[split], self.tokenizer, length), self.data.labels[split]  # type: ignore[index]
+
+
+def load_pipeline(name: str) -> PipelineSettings:
+    """The settings of a pipeline file, or of a shipped one by its name."""
+    return load_yaml(find_resource("pipelines", name, "pipeline"), PipelineSettings)
+
+
+def load_inputs(settings: PipelineSettings) -> PipelineInputs:
+    """Fetch and check model and data. ``BadInput`` says what is wrong with which."""
+    from instatune_deploy.supernet.families import family_of
+    from instatune_deploy.supernet.load import load_config
+
+    model = settings.model
+    folder = resolve(model.reference, sha256=model.sha256, revision=model.revision, kind="model", where="model.reference")
+    check_model_folder(folder)
+    config = load_config(folder)
+    family_of(config.model_type, str(folder))
+    positions = getattr(config, "max_position_embeddings", settings.data.max_length)
+    # RoBERTa's positions begin after its padding token
+    usable = positions - (config.pad_token_id + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0)
+    if settings.data.max_length > usable:
+        raise BadInput(f"data.max_length: {settings.data.max_length} tokens are more than the model has positions ({usable})")
+    inputs = PipelineInputs(settings, folder, load_rows(settings.data))
+    _ = inputs.tokenizer  # missing ones are found before the training, not after it
+    if len(inputs.data.texts["train"]) < settings.finetune.batch_size:
+        raise BadInput(
+            f"{len(inputs.data.texts['train'])} training rows are fewer than one batch; "
+            f"set finetune.batch_size below {settings.finetune.batch_size} or give more data"
+        )
+    return inputs

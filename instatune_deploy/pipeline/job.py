@@ -1,0 +1,129 @@
+"""The flow from a pipeline file to artifacts, one stage after the other, for one device or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instatune_deploy.budget import Budget
+from instatune_deploy.config import PipelineSettings
+from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.profile import Device, load_profile, resolve
+from instatune_deploy.errors import UserError
+from instatune_deploy.files import check_writable
+from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs, load_pipeline
+from instatune_deploy.terminal import Terminal
+
+if TYPE_CHECKING:
+    from instatune_deploy.devices.store import MeasurementStore
+    from instatune_deploy.pipeline.search import Searcher
+    from instatune_deploy.pipeline.supernet import Supernet
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the command line asked for, checked as far as that takes no time."""
+
+    settings: PipelineSettings
+    devices: tuple[Device, ...]
+    budget: Budget | None
+    output: Path
+    work: Path
+    seed: int
+    terminal: Terminal
+
+    @classmethod
+    def of(
+        cls,
+        pipeline: str,
+        devices: tuple[str, ...],
+        budget: Budget | None,
+        output: Path,
+        work: Path,
+        seed: int,
+        terminal: Terminal,
+    ) -> Job:
+        """``BadInput`` for an unknown pipeline or device, one that this host does not serve, or an unwritable folder."""
+        settings = load_pipeline(pipeline)
+        profiles = {name: load_profile(name) for name in devices}
+        served = [resolve(profile, this_host()) for profile in profiles.values()]
+        limited = [replace(device, sequence_length=min(device.sequence_length, settings.data.max_length)) for device in served]
+        check_writable(work)
+        if devices:
+            check_writable(output)
+        return cls(settings, tuple(limited), budget, output, work, seed, terminal)
+
+    def finetune(self) -> None:
+        """Stages supernet and finetune."""
+        self._prepare()
+
+    def profile(self) -> None:
+        """... and measure the first design on every device."""
+        self._each_device(lambda searcher: searcher.profile())
+
+    def search(self) -> None:
+        """... and search every device's front."""
+        self._each_device(self._search)
+
+    def run(self) -> None:
+        """... and hand over an artifact for every device. A device that fails does not keep the next from its turn."""
+        self._each_device(self._deploy)
+
+    def _search(self, searcher: Searcher) -> None:
+        from instatune_deploy.pipeline.kept import searched
+        from instatune_deploy.pipeline.summary import show_front
+
+        show_front(searcher, searched(searcher, self.work))
+
+    def _deploy(self, searcher: Searcher) -> None:
+        from instatune_deploy.pipeline.export import export_stage
+        from instatune_deploy.pipeline.kept import searched
+        from instatune_deploy.pipeline.summary import say_if_full_fits, show_artifact
+
+        result = searched(searcher, self.work)
+        say_if_full_fits(searcher, result)
+        exported = export_stage(searcher, result, self.output / searcher.device.name, self.terminal)
+        show_artifact(searcher, result, exported)
+
+    def _prepare(self) -> tuple[PipelineInputs, Supernet]:
+        self.terminal.stage(f"model {self.settings.model.reference}")
+        inputs = load_inputs(self.settings)
+        counts = ", ".join(f"{len(rows)} {split}" for split, rows in inputs.data.texts.items())
+        self.terminal.result(f"data {self.settings.data.reference}: {counts} rows; labels {', '.join(inputs.data.label_names)}")
+        from instatune_deploy.pipeline.supernet import finetune_stage
+
+        return inputs, finetune_stage(inputs, self.work, self.seed, self.terminal)
+
+    def _each_device(self, stage: Callable[[Searcher], object]) -> None:
+        from instatune_deploy.devices.store import MeasurementStore
+
+        inputs, supernet = self._prepare()
+        failures: list[UserError] = []
+        with MeasurementStore(self.work / "measurements.sqlite") as store:
+            for device in self.devices:
+                try:
+                    stage(self._searcher(inputs, supernet, device, store))
+                except UserError as error:
+                    failures.append(error)
+                    if len(self.devices) > 1:
+                        self.terminal.say(f"Error: device {device.name}: {error.message}")
+        if failures:
+            worst = max(failures, key=lambda failure: failure.exit_code)
+            if len(self.devices) > 1:
+                raise type(worst)(f"{len(failures)} of {len(self.devices)} devices have no result; see above")
+            raise worst
+
+    def _searcher(self, inputs: PipelineInputs, supernet: Supernet, device: Device, store: MeasurementStore) -> Searcher:
+        from instatune_deploy.pipeline.bench import Bench
+        from instatune_deploy.pipeline.search import Searcher
+
+        runs = ", ".join(map(str, device.runs))
+        self.terminal.stage(
+            f"device {device.name}: {runs}; {device.threads} threads, batch {device.batch_size}, {device.sequence_length} tokens"
+        )
+        for skipped in device.skipped:
+            self.terminal.result(f"{skipped.run} is left out: this host lacks {', '.join(skipped.missing)}")
+        bench = Bench(inputs, supernet, device, store)
+        return Searcher(bench, self.settings.search, self.budget, self.seed, self.terminal)

@@ -1,0 +1,90 @@
+"""A finished search on disk: found again by its key, instead of being searched again."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from instatune_deploy.devices.profile import Run
+from instatune_deploy.devices.store import MeasurementStore
+from instatune_deploy.files import read_json, whole_folder, write_json
+from instatune_deploy.pipeline.bench import Point
+from instatune_deploy.pipeline.results import SearchResult, latency_ms, quality_lines
+from instatune_deploy.pipeline.search import Searcher
+from instatune_deploy.predict.quality import Quality
+from instatune_deploy.supernet.architecture import Architecture
+
+FILE_NAME = "search.json"
+
+
+def searched(searcher: Searcher, work: Path) -> SearchResult:
+    """The result of the search: that of an earlier run with the same key, else searched now and kept."""
+    folder = work / "searches" / f"{searcher.device.name}-{searcher.key()}"
+    result = _load(folder, searcher.bench.store)
+    if result is not None:
+        searcher.terminal.stage(f"profile and search: done before ({folder}), reused")
+        for text in quality_lines(result):
+            searcher.terminal.result(text)
+        return result
+    result = searcher.search()
+    _save(searcher, result, folder)
+    return result
+
+
+def _save(searcher: Searcher, result: SearchResult, folder: Path) -> None:
+    on_front = {id(point) for point in result.front(searcher.statistic)}
+    with whole_folder(folder) as scratch:
+        searcher.save_predictors(result.points, scratch / "predictors")
+        write_json(
+            scratch / FILE_NAME,
+            {
+                "device": searcher.device.name,
+                "budget": str(searcher.budget) if searcher.budget else None,
+                "statistic": searcher.statistic,
+                "seed": searcher.seed,
+                "supernet": searcher.bench.supernet.key,
+                "volumes": result.volumes,
+                "noise": result.noise,
+                "latency_quality": {run: item.to_json() for run, item in result.latency_quality.items()},
+                "accuracy_quality": result.accuracy_quality and result.accuracy_quality.to_json(),
+                "points": [
+                    {
+                        **point.to_json(),
+                        "latency_ms": latency_ms(point, searcher.statistic),
+                        "predicted": result.predicted.get((point.architecture, point.run)),
+                        "front": id(point) in on_front,
+                    }
+                    for point in result.points
+                ],
+            },
+        )
+
+
+def _load(folder: Path, store: MeasurementStore) -> SearchResult | None:
+    if not (folder / FILE_NAME).is_file():
+        return None
+    value = read_json(folder / FILE_NAME)
+    result = SearchResult([], volumes=value["volumes"], noise=value["noise"])
+    for item in value["points"]:
+        point = _point(item, store)
+        if point is None:  # another store than the one it was made with
+            return None
+        result.points.append(point)
+        if item["predicted"] is not None:
+            result.predicted[point.architecture, point.run] = (item["predicted"][0], item["predicted"][1])
+    result.latency_quality = {run: _quality(item) for run, item in value["latency_quality"].items()}
+    result.accuracy_quality = value["accuracy_quality"] and _quality(value["accuracy_quality"])
+    return result
+
+
+def _point(item: dict[str, Any], store: MeasurementStore) -> Point | None:
+    measurement = store.find(item["measurement"])
+    if measurement is None:
+        return None
+    architecture = Architecture.from_json(item["architecture"])
+    return Point(architecture, Run(item["runtime"], item["precision"]), measurement, item["accuracy"])
+
+
+def _quality(item: dict[str, Any]) -> Quality:
+    return Quality(**{name.name: item[name.name] for name in fields(Quality)})

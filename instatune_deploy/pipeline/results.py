@@ -1,0 +1,104 @@
+"""What a search found: points, their front, and which of them keep a budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from instatune_deploy.budget import Budget
+from instatune_deploy.config import Statistic
+from instatune_deploy.devices.profile import Run
+from instatune_deploy.errors import NoArchitectureFits
+from instatune_deploy.pipeline.bench import Point
+from instatune_deploy.predict.quality import Quality
+from instatune_deploy.search.pareto import front
+from instatune_deploy.supernet.architecture import Architecture
+
+
+@dataclass
+class SearchResult:
+    """What a search found on one device.
+
+    points:    everything measured, in order
+    predicted: latency (ms) and accuracy that the predictors said of a deployment before it was measured
+    volumes:   hypervolume of the measured front after every round
+    latency_quality, accuracy_quality: held-out error of the final predictors, latency's by run
+    noise:     how far, in the median, a measured latency may be from the true one (half its confidence interval, a share)
+    """
+
+    points: list[Point]
+    predicted: dict[tuple[Architecture, Run], tuple[float, float]] = field(default_factory=dict)
+    volumes: list[float] = field(default_factory=list)
+    latency_quality: dict[str, Quality] = field(default_factory=dict)
+    accuracy_quality: Quality | None = None
+    noise: float = 0.0
+
+    def front(self, statistic: Statistic) -> list[Point]:
+        """The measured points that no other beats in both latency and accuracy, fastest first."""
+        return [self.points[index] for index in front(objectives(self.points, statistic))]
+
+
+def quality_lines(result: SearchResult) -> list[str]:
+    """The predictors' held-out error in words, next to the measurements' own noise."""
+    lines = [
+        f"latency predictor, {run}: held-out error {item.mape:.1%} (Kendall tau {item.tau:.2f}, {item.count} measurements); "
+        f"the measurements' own noise: {result.noise:.1%}"
+        for run, item in result.latency_quality.items()
+    ]
+    if result.accuracy_quality is not None:
+        item = result.accuracy_quality
+        lines.append(
+            f"accuracy predictor: held-out error {item.mae * 100:.2f} points (Kendall tau {item.tau:.2f}, {item.count} networks)"
+        )
+    return lines
+
+
+def latency_ms(point: Point, statistic: Statistic) -> float:
+    """Measured latency of a point."""
+    assert point.measurement.timing is not None
+    return point.measurement.timing.statistic_ms(statistic)
+
+
+def keeps(point: Point, budget: Budget | None, statistic: Statistic) -> bool:
+    """Whether a point's measured latency, upper confidence limit included, is within the budget."""
+    assert point.measurement.timing is not None
+    return budget is None or point.measurement.timing.upper_ms(statistic) <= budget.limit_ms
+
+
+def ranked(result: SearchResult, budget: Budget | None, statistic: Statistic) -> list[Point]:
+    """The measured points that keep the budget, most accurate first, the faster of equals.
+
+    ``NoArchitectureFits`` names the fastest found and what budget would do.
+    """
+    fitting = [point for point in result.points if keeps(point, budget, statistic)]
+    if not fitting:
+        raise no_architecture_fits(result, budget, statistic)
+    return sorted(fitting, key=lambda point: (-point.accuracy, latency_ms(point, statistic)))
+
+
+def no_architecture_fits(result: SearchResult, budget: Budget | None, statistic: Statistic) -> NoArchitectureFits:
+    """The error that says what would be possible."""
+    fastest = min(result.points, key=lambda point: latency_ms(point, statistic))
+    assert fastest.measurement.timing is not None
+    upper = fastest.measurement.timing.upper_ms(statistic)
+    # one decimal more than the latency has, rounded up: a budget that is sure to do
+    enough = np.ceil(upper * 1.05 * 100) / 100
+    took = f"{latency_ms(fastest, statistic):.2f} ms ({statistic}) at {fastest.accuracy:.1%} accuracy"
+    return NoArchitectureFits(
+        f"nothing keeps {budget}: the fastest found ({fastest.architecture}; {fastest.run}) takes {took}; "
+        f"a budget of {enough:g}ms would do"
+    )
+
+
+def objectives(points: list[Point], statistic: Statistic) -> np.ndarray:
+    """(n, 2): latency in ms, and error (1 - accuracy)."""
+    return np.array([[latency_ms(point, statistic), 1 - point.accuracy] for point in points]).reshape(-1, 2)
+
+
+def noise_of(point: Point, statistic: Statistic) -> float:
+    timing = point.measurement.timing
+    assert timing is not None
+    limits = timing.limits[statistic]
+    upper = timing.max_ms if limits.upper_ms is None else limits.upper_ms
+    return (upper - limits.lower_ms) / 2 / timing.statistic_ms(statistic)

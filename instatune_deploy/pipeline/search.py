@@ -1,0 +1,230 @@
+"""Stages *profile*, *predict* and *search*: measure, learn, propose, measure again, until the front stands still."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from instatune_deploy.budget import Budget
+from instatune_deploy.config import SearchSettings, Statistic
+from instatune_deploy.devices.profile import Device, Run
+from instatune_deploy.devices.space import DeploymentSpace
+from instatune_deploy.errors import TooNoisy
+from instatune_deploy.files import digest
+from instatune_deploy.pipeline.bench import Bench, Point
+from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, objectives, quality_lines
+from instatune_deploy.predict.features import feature_names, features
+from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
+from instatune_deploy.predict.quality import Quality, held_out
+from instatune_deploy.search.base import Objectives
+from instatune_deploy.search.design import spread_over_cost
+from instatune_deploy.search.linas import Linas
+from instatune_deploy.terminal import Advance, Terminal
+
+Sample = tuple[np.ndarray, np.ndarray]
+"""x: (n, features), y: (n,)."""
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """Searches one device's deployments under a budget."""
+
+    bench: Bench
+    settings: SearchSettings
+    budget: Budget | None
+    seed: int
+    terminal: Terminal
+
+    @property
+    def device(self) -> Device:
+        """The device that is searched for."""
+        return self.bench.device
+
+    @property
+    def statistic(self) -> Statistic:
+        """The latency statistic that counts: the budget's, else the profile's."""
+        return (self.budget and self.budget.statistic) or self.device.statistic
+
+    def design(self) -> np.ndarray:
+        """What is measured first, (n, genes): spread over MACs, the full and the smallest network among them, in every run."""
+        space, shape = self.bench.supernet.space, self.bench.supernet.shape
+
+        def macs(genotypes: np.ndarray) -> np.ndarray:
+            return shape.macs(*space.sizes(genotypes), self.device.sequence_length)
+
+        chosen = spread_over_cost(
+            space,
+            macs,
+            self.settings.initial,
+            np.random.default_rng(self.seed),
+            include=np.array([space.encode(space.largest()), space.encode(space.smallest())]),
+            prefer=np.array([space.encode(architecture) for architecture in space.uniform()]),
+        )
+        return self._space.in_every_run(chosen)
+
+    def profile(self) -> list[Point]:
+        """Measure the design."""
+        return self._measure(self.design(), "profile")
+
+    def search(self) -> SearchResult:
+        """The whole loop. Deterministic for a seed and a store: what the store knows is not measured again."""
+        result = SearchResult([])
+        strategy = Linas(
+            self._space,
+            lambda genotypes, objectives: self._fit(result),
+            self.design(),
+            np.array([self.budget.limit_ms if self.budget else np.inf, np.inf]),
+            rounds=self.settings.rounds,
+            per_round=self.settings.per_round,
+            stop_gain=self.settings.stop_gain,
+            population=self.settings.population,
+            generations=self.settings.generations,
+            seed=self.seed,
+        )
+        number = 0
+        while (asked := strategy.ask()) is not None:
+            number += 1
+            promised = self._fit(result)(asked) if result.points else np.empty((0, 2))
+            found = self._measure(asked, "profile" if number == 1 else f"search, round {number - 1}")
+            result.points += found
+            for row, values in zip(asked, promised, strict=False):
+                architecture, run = self._space.decode(row)
+                result.predicted[architecture, run] = (float(values[0]), float(1 - values[1]))
+            strategy.tell(
+                np.array([self._space.encode(point.architecture, point.run) for point in found]).reshape(-1, asked.shape[1]),
+                objectives(found, self.statistic),
+            )
+            self._report_round(result)
+        result.volumes = strategy.volumes
+        self._judge(result)
+        return result
+
+    @property
+    def _space(self) -> DeploymentSpace:
+        return DeploymentSpace(self.bench.supernet.space, self.device.runs)
+
+    def _measure(self, genotypes: np.ndarray, label: str) -> list[Point]:
+        wanted = [self._space.decode(row) for row in genotypes]
+        fresh = sum(not self.bench.known(*item) for item in wanted)
+        self.terminal.stage(f"{label}: {len(wanted)} deployments, {fresh} of them not measured before")
+        points = []
+        with self.terminal.progress(len(wanted), "measured") as advance:
+            for number, (architecture, run) in enumerate(wanted, 1):
+                point = self.bench.point(architecture, run)
+                if point is not None:
+                    points.append(point)
+                self._advance(advance, number, point)
+        lost = len(wanted) - len(points)
+        if lost:
+            self.terminal.result(f"{lost} of {len(wanted)} latencies could not be believed and are left out (the store says why)")
+        if lost > len(wanted) / 2:
+            raise TooNoisy(
+                f"device '{self.device.name}': {lost} of {len(wanted)} measurements could not be believed; "
+                "stop what else runs on this host and run again (what was measured is kept)"
+            )
+        return points
+
+    def _advance(self, advance: Advance, number: int, point: Point | None) -> None:
+        timing = point and point.measurement.timing
+        said = f"{point.run} {timing.statistic_ms(self.statistic):.2f} ms" if point and timing else "not believed"
+        advance(number, said)
+
+    def _features(self, genotypes: np.ndarray) -> np.ndarray:
+        supernet = self.bench.supernet
+        return features(supernet.space, supernet.shape, genotypes, self.device.sequence_length)
+
+    def latency_sample(self, points: list[Point], run: Run) -> Sample:
+        """Features and latencies (ms) of one way of running."""
+        chosen = [point for point in points if point.run == run]
+        encode = self.bench.supernet.space.encode
+        x = self._features(np.array([encode(point.architecture) for point in chosen]))
+        return x, objectives(chosen, self.statistic)[:, 0]
+
+    def accuracy_sample(self, points: list[Point]) -> Sample:
+        """Features and accuracies; every architecture once, in however many ways it was run."""
+        accuracies = {point.architecture: point.accuracy for point in points}
+        encode = self.bench.supernet.space.encode
+        x = self._features(np.array([encode(architecture) for architecture in accuracies]))
+        return x, np.array(list(accuracies.values()))
+
+    def _predictors(self, points: list[Point]) -> tuple[dict[int, Predictor], Predictor]:
+        """Latency by index of the run, and accuracy."""
+        names = feature_names(self.bench.supernet.space)
+        latency = {}
+        for index, run in enumerate(self.device.runs):
+            sample = self.latency_sample(points, run)
+            if len(sample[1]) >= MIN_MEASUREMENTS:
+                latency[index] = Predictor.fit(*sample, names, relative=True, seed=self.seed)
+        return latency, Predictor.fit(*self.accuracy_sample(points), names, relative=False, seed=self.seed)
+
+    def _fit(self, result: SearchResult) -> Objectives:
+        """Predicted latency (ms) and error (1 - accuracy) of any deployments."""
+        latency, accuracy = self._predictors(result.points)
+
+        def predict(genotypes: np.ndarray) -> np.ndarray:
+            x, runs = self._features(genotypes[:, :-1]), genotypes[:, -1]
+            # a run with too few believed measurements to learn from is not proposed
+            milliseconds = np.full(len(genotypes), 1e9)
+            for index, predictor in latency.items():
+                if (runs == index).any():
+                    milliseconds[runs == index] = predictor.predict(x[runs == index])
+            return np.column_stack([milliseconds, 1 - accuracy.predict(x)])
+
+        return predict
+
+    def _judge(self, result: SearchResult) -> None:
+        """How good the final predictors are on what they have not seen, beside the noise of what they learn."""
+        names = feature_names(self.bench.supernet.space)
+
+        def judged(sample: Sample, relative: bool) -> Quality:
+            return held_out(
+                lambda x, y, unseen: Predictor.fit(x, y, names, relative=relative, seed=self.seed).predict(unseen),
+                *sample,
+                self.seed,
+            )
+
+        for run in self.device.runs:
+            sample = self.latency_sample(result.points, run)
+            # five folds leave four fifths to learn from
+            if len(sample[1]) * 4 // 5 >= MIN_MEASUREMENTS:
+                result.latency_quality[str(run)] = judged(sample, relative=True)
+        sample = self.accuracy_sample(result.points)
+        if len(sample[1]) * 4 // 5 >= MIN_MEASUREMENTS:
+            result.accuracy_quality = judged(sample, relative=False)
+        result.noise = float(np.median([noise_of(point, self.statistic) for point in result.points]))
+        for text in quality_lines(result):
+            self.terminal.result(text)
+
+    def _report_round(self, result: SearchResult) -> None:
+        best = [point for point in result.points if keeps(point, self.budget, self.statistic)]
+        if best:
+            top = max(best, key=lambda point: point.accuracy)
+            what = f"most accurate within {self.budget}" if self.budget else "most accurate"
+            self.terminal.result(f"{what} so far: {top.accuracy:.1%} at {latency_ms(top, self.statistic):.2f} ms ({top.run})")
+
+    def save_predictors(self, points: list[Point], folder: Path) -> None:
+        """Write the predictors of ``points`` with the keys of the measurements they were made from."""
+        latency, accuracy = self._predictors(points)
+        for index, predictor in latency.items():
+            run = self.device.runs[index]
+            keys = [point.measurement.key for point in points if point.run == run]
+            predictor.save(folder, f"latency-{run.runtime}-{run.precision}", keys)
+        accuracy.save(folder, "accuracy", [point.measurement.key for point in points])
+
+    def key(self) -> str:
+        """Everything a search's result depends on, but for the noise of measuring."""
+        device = self.device
+        return digest(
+            {
+                "supernet": self.bench.supernet.key,
+                "profile": device.settings.model_dump(),
+                "host": device.host.fingerprint,
+                "tokens": device.sequence_length,
+                "runs": device.runs,
+                "settings": self.settings.model_dump(),
+                "budget": str(self.budget),
+                "seed": self.seed,
+            }
+        )[:16]

@@ -1,0 +1,93 @@
+"""What a person is told at the end: the table of the front, where the artifact lies, how well it kept its promise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from instatune_deploy.pipeline.export import Exported, full_point
+from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms
+from instatune_deploy.report.table import Row, table
+
+if TYPE_CHECKING:
+    from instatune_deploy.pipeline.bench import Point
+    from instatune_deploy.pipeline.search import Searcher
+
+FRONT_ROWS = 6
+
+
+def say_if_full_fits(searcher: Searcher, result: SearchResult) -> None:
+    """A budget that the full model keeps already is worth a line: nothing has to be given up for it."""
+    full = searcher.bench.supernet.space.largest()
+    fitting = [
+        point for point in result.points if point.architecture == full and keeps(point, searcher.budget, searcher.statistic)
+    ]
+    if searcher.budget is None or not fitting:
+        return
+    best = min(fitting, key=lambda point: latency_ms(point, searcher.statistic))
+    searcher.terminal.stage(
+        f"the full model already keeps {searcher.budget}: {latency_ms(best, searcher.statistic):.2f} ms in {best.run}; "
+        "handed over is the most accurate network measured"
+    )
+
+
+def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported) -> None:
+    """The table of a finished artifact, and its path, on standard output."""
+    manifest = exported.manifest
+    chosen = Row(
+        role="artifact",
+        network=str(manifest.architecture),
+        run=f"{manifest.runtime} {manifest.precision}",
+        latency_ms=manifest.latency_ms.statistic_ms(searcher.statistic),
+        accuracy=manifest.accuracy.validation,
+        test_accuracy=manifest.accuracy.test,
+        size_bytes=manifest.size_bytes,
+        macs=manifest.macs,
+        chosen=True,
+    )
+    _show(searcher, result, [chosen])
+    console = Console(highlight=False, soft_wrap=True)
+    if manifest.budget is not None:
+        share = chosen.latency_ms / manifest.budget.limit_ms
+        console.print(
+            f"budget {manifest.budget.text}: kept, {chosen.latency_ms:.2f} ms ({searcher.statistic}) is {share:.0%} of it"
+        )
+    console.print(f"artifact: {exported.folder}", markup=False)
+    console.print(f"check it anywhere: instatune-deploy verify {exported.folder}", markup=False)
+
+
+def show_front(searcher: Searcher, result: SearchResult) -> None:
+    """The table of a search, on standard output."""
+    _show(searcher, result, [])
+
+
+def _show(searcher: Searcher, result: SearchResult, chosen: list[Row]) -> None:
+    full = searcher.bench.supernet.space.largest()
+    baseline = full_point(result, searcher.bench)
+    rows = [_row(searcher, baseline, "full model", test=True)]
+    fastest = min(
+        (point for point in result.points if point.architecture == full), key=lambda p: latency_ms(p, searcher.statistic)
+    )
+    if fastest.run != baseline.run:
+        rows.append(_row(searcher, fastest, "full model, fastest run"))
+    rows += chosen
+    shown = {(row.network, row.run) for row in rows}
+    others = [point for point in result.front(searcher.statistic) if (str(point.architecture), str(point.run)) not in shown]
+    # slowest and most accurate first, evenly taken when there are many
+    step = max(1, -(-len(others) // FRONT_ROWS))
+    rows += [_row(searcher, point, "front") for point in others[::-1][::step]]
+    Console(highlight=False).print(table(rows, searcher.statistic))
+
+
+def _row(searcher: Searcher, point: Point, role: str, test: bool = False) -> Row:
+    return Row(
+        role=role,
+        network=str(point.architecture),
+        run=str(point.run),
+        latency_ms=latency_ms(point, searcher.statistic),
+        accuracy=point.accuracy,
+        test_accuracy=searcher.bench.accuracy(point.architecture, "test") if test else None,
+        size_bytes=point.measurement.size_bytes,
+        macs=searcher.bench.supernet.shape.macs_of(point.architecture, searcher.device.sequence_length),
+    )

@@ -1,0 +1,194 @@
+"""Stages *supernet* and *finetune*: from a pre-trained checkpoint to a super-network that every device shares."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from instatune_deploy.devices.host import this_host
+from instatune_deploy.files import clear_os_errors, digest, read_json, whole_folder, write_json
+from instatune_deploy.pipeline.inputs import PipelineInputs
+from instatune_deploy.supernet.shape import ModelShape
+from instatune_deploy.supernet.space import SearchSpace
+from instatune_deploy.terminal import Terminal
+
+if TYPE_CHECKING:
+    from instatune_deploy.graphs.template import Template
+    from instatune_deploy.supernet.network import SuperNetwork
+
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+DONE = "supernet.json"
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """A fine-tuned super-network on disk: the Hugging Face checkpoint of its full network, and what is elastic."""
+
+    folder: Path
+    key: str
+    space: SearchSpace
+    shape: ModelShape
+    facts: dict[str, Any]
+
+    @cached_property
+    def network(self) -> SuperNetwork:
+        """The super-network, in evaluation mode."""
+        from instatune_deploy.supernet.load import load_pretrained
+        from instatune_deploy.supernet.network import SuperNetwork
+
+        return SuperNetwork(load_pretrained(self.folder / "model", self.facts["labels"], seed=0)).eval()
+
+    def template(self, runtime: str, example: dict[str, np.ndarray]) -> Template:
+        """The graph to carve architectures for ``runtime`` from; exported once per shape and kept.
+
+        example: one batch of inputs; the graph takes their shapes and no others.
+        """
+        from instatune_deploy.graphs.template import Template
+        from instatune_deploy.graphs.variants import PLAIN, make_variant, variant_of
+
+        rows, tokens = example["input_ids"].shape
+        folder = self.folder / "graphs" / f"{rows}x{tokens}" / variant_of(runtime)
+        if not folder.is_dir():
+            if variant_of(runtime) == PLAIN:
+                import torch
+
+                from instatune_deploy.graphs.export import export_template
+
+                made = export_template(self.network, {name: torch.from_numpy(value) for name, value in example.items()})
+            else:
+                made = make_variant(self.template(PLAIN, example), self.network.family, runtime)
+            with whole_folder(folder) as scratch:
+                made.save(scratch, "template")
+        return Template.load(folder, "template")
+
+
+def supernet_key(inputs: PipelineInputs, space: SearchSpace, seed: int, bf16: bool) -> str:
+    """Everything the weights of the super-network depend on."""
+    settings = inputs.settings
+    return digest(
+        {
+            "model": inputs.model_sha256,
+            "data": inputs.data.key,
+            "max_length": settings.data.max_length,
+            "space": space.to_json(),
+            "finetune": settings.finetune.model_dump(exclude={"checkpoint_steps"}),
+            "seed": seed,
+            "bf16": bf16,
+            "versions": {name: version(name) for name in ("torch", "transformers")},
+        }
+    )[:16]
+
+
+def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Terminal) -> Supernet:
+    """The super-network of a pipeline: the finished one of an earlier run, else trained (or trained on) now."""
+    terminal.stage("super-network")
+    from instatune_deploy.supernet.load import load_pretrained
+    from instatune_deploy.supernet.network import SuperNetwork
+
+    model = load_pretrained(inputs.model_folder, inputs.data.label_names, seed)
+    network = SuperNetwork(model)
+    space = SearchSpace.of(network.shape, inputs.settings.space)
+    bf16 = _bf16()
+    key = supernet_key(inputs, space, seed, bf16)
+    folder = work / "supernets" / key
+    if not (folder / DONE).is_file():
+        _train(network, space, inputs, folder, key, seed, bf16, terminal)
+    else:
+        terminal.result(f"fine-tuned before ({folder}), reused")
+    supernet = load_supernet(folder)
+    terminal.result(describe(supernet))
+    return supernet
+
+
+def load_supernet(folder: Path) -> Supernet:
+    """A finished super-network."""
+    facts = read_json(folder / DONE)
+    return Supernet(folder, facts["key"], SearchSpace.from_json(facts["space"]), ModelShape(**facts["shape"]), facts)
+
+
+def describe(supernet: Supernet) -> str:
+    """One line on what is elastic."""
+    space = supernet.space
+    choices = f"depth {_list(space.depths)}, heads {_list(space.heads)}, MLP {_list(space.mlp_widths)}"
+    return f"{space.count():.3g} sub-networks: {choices}"
+
+
+def _train(
+    network: SuperNetwork,
+    space: SearchSpace,
+    inputs: PipelineInputs,
+    folder: Path,
+    key: str,
+    seed: int,
+    bf16: bool,
+    terminal: Terminal,
+) -> None:
+    from instatune_deploy.finetune.checkpoints import last_checkpoint
+    from instatune_deploy.finetune.trainer import finetune
+    from instatune_deploy.supernet.importance import order_by_importance
+
+    settings = inputs.settings.finetune
+    checkpoints = folder / "checkpoints"
+    with clear_os_errors(f"cannot write {folder}"):
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        tokens, labels = inputs.tokens("train", inputs.settings.data.max_length)
+        rows = [
+            {name: values[index] for name, values in tokens.items()} | {"labels": int(label)}
+            for index, label in enumerate(labels)
+        ]
+        if settings.importance_rows and last_checkpoint(checkpoints) is None:
+            terminal.result(f"heads and neurons ordered by importance on {min(settings.importance_rows, len(rows))} rows")
+            order_by_importance(network, _batches(rows[: settings.importance_rows], inputs.tokenizer, settings.batch_size))
+        terminal.result(f"fine-tuning on {len(rows)} rows, {'bf16' if bf16 else 'float32'}, sampler {settings.sampler}")
+        with terminal.progress(_steps(inputs), "steps") as advance:
+            log = finetune(
+                network,
+                space,
+                settings,
+                rows,
+                inputs.tokenizer,
+                checkpoints,
+                seed,
+                bf16,
+                lambda done, total, loss: advance(done, "" if loss != loss else f"loss {loss:.3f}"),
+            )
+        with whole_folder(folder / "model") as scratch:
+            network.model.save_pretrained(scratch)
+            inputs.tokenizer.save_pretrained(scratch)
+        facts = {"key": key, "labels": inputs.data.label_names, "space": space.to_json(), "shape": network.shape.to_json()}
+        write_json(folder / DONE, {**facts, "seed": seed, "settings": settings.model_dump(), "log": log})
+        shutil.rmtree(checkpoints)
+
+
+def _steps(inputs: PipelineInputs) -> int:
+    settings = inputs.settings.finetune
+    per_epoch = -(-len(inputs.data.texts["train"]) // settings.batch_size)
+    return settings.max_steps or -int(-settings.epochs * per_epoch // 1)
+
+
+def _batches(rows: list[dict[str, Any]], tokenizer: Any, size: int) -> Any:
+    from transformers import DataCollatorWithPadding
+
+    collate = DataCollatorWithPadding(tokenizer)
+    # rows of like length together: padding is what most of the time would go to
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
+    return [dict(collate(ordered[start : start + size])) for start in range(0, len(ordered), size)]
+
+
+def _bf16() -> bool:
+    """Whether this host computes in bf16 itself."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return not BF16_FLAGS.isdisjoint(this_host().cpu_flags)
+
+
+def _list(values: tuple[int, ...]) -> str:
+    return "/".join(map(str, values))

@@ -1,0 +1,61 @@
+"""The table a run ends with: the full model, the chosen sub-network and the rest of the front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line. accuracy and test_accuracy: 0 to 1 (None: not measured); latency in ms, size in bytes."""
+
+    role: str
+    network: str
+    run: str
+    latency_ms: float
+    accuracy: float
+    test_accuracy: float | None
+    size_bytes: int
+    macs: int
+    chosen: bool = False
+
+
+COLUMNS = ("", "network", "run", "latency", "", "validation", "test", "size", "MACs")
+
+
+def cells(row: Row, full: Row) -> tuple[str, ...]:
+    """The texts of a line; the speed-up is against ``full``."""
+    return (
+        row.role,
+        row.network,
+        row.run,
+        f"{row.latency_ms:.2f} ms",
+        f"{full.latency_ms / row.latency_ms:.1f}x",
+        f"{row.accuracy:.1%}",
+        "" if row.test_accuracy is None else f"{row.test_accuracy:.1%}",
+        f"{row.size_bytes / 1e6:.1f} MB",
+        f"{row.macs / 1e9:.2f} G",
+    )
+
+
+def table(rows: Sequence[Row], statistic: str) -> Table:
+    """For the terminal. The first row is the full model that speed-ups are against."""
+    result = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(COLUMNS):
+        title = f"{name} ({statistic})" if name == "latency" else name
+        result.add_column(title, justify="left" if index < 3 else "right", overflow="fold")
+    for row in rows:
+        result.add_row(*cells(row, rows[0]), style="bold green" if row.chosen else "")
+    return result
+
+
+def markdown(rows: Sequence[Row], statistic: str) -> str:
+    """The same for a README or a CI page."""
+    titles = [f"{name} ({statistic})" if name == "latency" else name for name in COLUMNS]
+    titles[4] = "speed-up"
+    lines = [titles, ["---", "---", "---", *["---:"] * 6], *(cells(row, rows[0]) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

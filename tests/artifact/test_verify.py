@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from instatune_deploy.artifact import verify as module
+from instatune_deploy.artifact.manifest import FileEntry, read_manifest
+from instatune_deploy.artifact.samples import Samples
+from instatune_deploy.artifact.verify import Report, verify
+from instatune_deploy.errors import BadInput, TooNoisy, VerificationFailed
+from instatune_deploy.files import file_sha256
+
+from .tiny import QUICK, FakeRemeasure, edit, make_artifact, reseal, tiny_deployment
+
+FILES = ["model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json", "samples.npz"]
+IR_FILES = ["openvino_model.xml", "openvino_model.bin"]
+
+
+def failed(report: Report) -> list[str]:
+    return [check.name for check in report.checks if check.ok is False]
+
+
+def test_a_good_artifact_passes_every_check(artifact: Path) -> None:
+    remeasure = FakeRemeasure(p90_ms=19.9)
+    report = verify(artifact, remeasure)
+    assert report.ok
+    report.raise_if_failed()
+    names = [check.name for check in report.checks]
+    assert names == [*(f"file {name}" for name in read_manifest(artifact).files), "parity", "budget"]
+    manifest = read_manifest(artifact)
+    assert remeasure.asked == (artifact, tiny_deployment(manifest.runtime), "generic-cpu", QUICK), "as the manifest says"
+    assert report.checks[-1].detail == "p90 19.9 ms keeps the budget of 20 ms (promised: 4 ms)"
+    assert report.to_json()["checks"][-1] == {"name": "budget", "ok": True, "detail": report.checks[-1].detail}
+
+
+def test_the_budget_is_really_measured_again(onnx_artifact: Path) -> None:
+    """In a process of its own; on a busy machine it may say that it cannot say, never that 20 ms were not enough."""
+    budget = verify(onnx_artifact).checks[-1]
+    assert budget.name == "budget"
+    assert budget.ok is not False
+    assert ("keeps the budget of 20 ms" in budget.detail) is (budget.ok is True)
+
+
+def _flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x10
+    path.write_bytes(content)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+TAMPERINGS: list[tuple[Any, str]] = [
+    (lambda path: _flip(path, 0), "its content was changed"),
+    (lambda path: _flip(path, -1), "its content was changed"),
+    (lambda path: _flip(path, path.stat().st_size // 2), "its content was changed"),
+    (_truncate, "truncated: "),
+    (lambda path: path.write_bytes(b""), "truncated: 0 bytes instead of "),
+    (lambda path: path.write_bytes(path.read_bytes() + b"\0"), "longer than it was: "),
+    (Path.unlink, "it is missing"),
+]
+
+
+@pytest.mark.parametrize("name", [*FILES, *IR_FILES])
+def test_every_tampering_with_every_file_is_named(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "check_parity", None)  # a graph that is not the one written is never loaded
+    runtime = "openvino" if name in IR_FILES else "onnxruntime"
+    folder = make_artifact(tmp_path / "out", runtime)
+    content = (folder / name).read_bytes()
+    for tamper, message in TAMPERINGS:
+        tamper(folder / name)
+        report = verify(folder)
+        assert failed(report) == [f"file {name}"]
+        assert not report.ok
+        with pytest.raises(VerificationFailed, match=rf"out: file {name}: {message}") as raised:
+            report.raise_if_failed()
+        assert raised.value.exit_code == 4
+        (folder / name).write_bytes(content)
+
+
+def test_any_changed_byte_of_the_manifest_is_found(onnx_artifact: Path) -> None:
+    path = onnx_artifact / "manifest.json"
+    content = path.read_bytes()
+    # every byte but those between the values, which mean nothing
+    places = [at for at, byte in enumerate(content) if byte not in b" \n"]
+    for at in places[:: len(places) // 150]:
+        _flip(path, at)
+        with pytest.raises(VerificationFailed):
+            verify(onnx_artifact)
+        path.write_bytes(content)
+
+
+def test_a_raised_limit_is_found(onnx_artifact: Path) -> None:
+    edit(onnx_artifact, budget={"text": "90ms", "statistic": "p90", "limit_ms": 90.0})
+    with pytest.raises(VerificationFailed, match="edited"):
+        verify(onnx_artifact)
+
+
+def test_a_forged_promise_breaks_when_it_is_measured(onnx_artifact: Path) -> None:
+    """Checksums are no signature: who computes them anew is found by what was promised."""
+    faster = {"p50": 1.0, "p90": 2.0, "p99": 3.0, "count": 60, "upper": 2.1, "stable": True}
+    reseal(onnx_artifact, latency_ms=faster, budget={"text": "2ms", "statistic": "p90", "limit_ms": 2.0})
+    with pytest.raises(VerificationFailed, match=r"budget: p90 4 ms exceeds the budget of 2 ms \(promised: 2 ms\)") as raised:
+        verify(onnx_artifact, FakeRemeasure(4.0)).raise_if_failed()
+    assert raised.value.exit_code == 4
+
+
+def test_a_budget_nobody_can_keep_fails_when_really_measured(onnx_artifact: Path) -> None:
+    faster = {"p50": 1e-7, "p90": 1e-7, "p99": 1e-7, "count": 60, "upper": None, "stable": True}
+    reseal(onnx_artifact, latency_ms=faster, budget={"text": "1e-6ms", "statistic": "p50", "limit_ms": 1e-6})
+    budget = verify(onnx_artifact).checks[-1]
+    assert budget.ok is not True
+    assert "exceeds the budget of 1e-06 ms" in budget.detail or budget.ok is None
+
+
+def test_the_budgets_own_statistic_counts(onnx_artifact: Path) -> None:
+    reseal(onnx_artifact, budget={"text": "p99:20ms", "statistic": "p99", "limit_ms": 20.0})
+    report = verify(onnx_artifact, FakeRemeasure(p90_ms=12.0))  # its p99 is 24
+    assert failed(report) == ["budget"]
+    assert "p99 24 ms exceeds" in report.checks[-1].detail
+
+
+def test_exactly_the_limit_is_kept(onnx_artifact: Path) -> None:
+    assert verify(onnx_artifact, FakeRemeasure(p90_ms=20.0)).ok
+
+
+def test_no_budget_nothing_to_measure(tmp_path: Path) -> None:
+    remeasure = FakeRemeasure()
+    report = verify(make_artifact(tmp_path / "out", budget=None), remeasure)
+    assert report.ok
+    assert remeasure.asked is None
+
+
+@pytest.mark.parametrize("remeasure", [FakeRemeasure(stable=False, why="the windows disagree"), FakeRemeasure(why="others ran")])
+def test_a_noisy_host_cannot_say(onnx_artifact: Path, remeasure: FakeRemeasure) -> None:
+    report = verify(onnx_artifact, remeasure)
+    assert report.checks[-1].ok is None
+    assert not report.ok
+    with pytest.raises(TooNoisy, match=f"budget: this host is too noisy to say: {remeasure.why}") as raised:
+        report.raise_if_failed()
+    assert raised.value.exit_code == 5
+
+
+def test_a_graph_that_stops_running(onnx_artifact: Path) -> None:
+    with pytest.raises(VerificationFailed, match="budget: it could not be run: out of memory"):
+        verify(onnx_artifact, FakeRemeasure(runs=False, why="it could not be run: out of memory")).raise_if_failed()
+
+
+def test_an_artifact_from_another_host_says_so_and_is_measured(tmp_path: Path) -> None:
+    host = {"fingerprint": "0" * 16, "cpu_model": "Another CPU", "cores": 64}
+    folder = make_artifact(tmp_path / "out", host=host)
+    budget = verify(folder, FakeRemeasure()).checks[-1]
+    assert budget.ok
+    assert budget.detail.endswith("; it was made for another host (Another CPU, 64 cores)")
+    assert verify(folder, FakeRemeasure(p90_ms=30.0)).checks[-1].ok is False
+
+
+def _reseal_files(folder: Path, **changes: FileEntry | None) -> None:
+    files = {**read_manifest(folder).files, **changes}
+    reseal(folder, files={name: entry.model_dump() for name, entry in files.items() if entry is not None})
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size)
+
+
+def test_other_logits_are_no_parity(artifact: Path) -> None:
+    samples = Samples.read(artifact)
+    Samples(samples.inputs, samples.logits + np.float32(0.01)).write(artifact)
+    _reseal_files(artifact, **{"samples.npz": _entry(artifact / "samples.npz")})
+    remeasure = FakeRemeasure()
+    report = verify(artifact, remeasure)
+    assert failed(report) == ["parity"]
+    assert "differ by up to 0.01, more than the tolerance of 0.0001" in report.checks[-1].detail
+    assert remeasure.asked is None, "what is another network needs no stop-watch"
+
+
+def test_samples_of_another_shape(onnx_artifact: Path) -> None:
+    samples = Samples.read(onnx_artifact)
+    Samples({name: values[:, :4] for name, values in samples.inputs.items()}, samples.logits).write(onnx_artifact)
+    _reseal_files(onnx_artifact, **{"samples.npz": _entry(onnx_artifact / "samples.npz")})
+    assert failed(verify(onnx_artifact, FakeRemeasure())) == ["parity"]
+
+
+@pytest.mark.parametrize("name", ["extra.bin", "sub/extra.bin", ".hidden"])
+def test_a_file_the_manifest_does_not_know(onnx_artifact: Path, name: str) -> None:
+    (onnx_artifact / name).parent.mkdir(exist_ok=True)
+    (onnx_artifact / name).write_bytes(b"?")
+    report = verify(onnx_artifact)
+    assert failed(report) == [f"file '{name}'"]
+    with pytest.raises(VerificationFailed, match="the manifest does not know it"):
+        report.raise_if_failed()
+
+
+def test_a_manifest_that_hides_the_graph(onnx_artifact: Path) -> None:
+    _reseal_files(onnx_artifact, **{"model.onnx": None})
+    (onnx_artifact / "model.onnx").unlink()
+    report = verify(onnx_artifact)
+    assert failed(report) == ["file model.onnx"]
+    assert report.checks[-1].detail == "the manifest does not list it"
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/../../secret"])
+def test_names_that_lead_outside_are_refused(onnx_artifact: Path, name: str) -> None:
+    path = onnx_artifact / "manifest.json"
+    text = path.read_text().replace('"tokenizer.json"', f'"{name}"')
+    path.write_text(text)
+    reseal_raw(path)
+    with pytest.raises(VerificationFailed, match="is not the path of a file inside the artifact"):
+        verify(onnx_artifact)
+
+
+def reseal_raw(path: Path) -> None:
+    """A right checksum over whatever the manifest says."""
+    from instatune_deploy.files import digest, read_json, write_json
+
+    value = read_json(path)
+    value.pop("sha256")
+    write_json(path, {**value, "sha256": digest(value)})
+
+
+def test_links_are_not_followed(onnx_artifact: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.json"
+    (onnx_artifact / "tokenizer.json").rename(outside)
+    (onnx_artifact / "tokenizer.json").symlink_to(outside)
+    report = verify(onnx_artifact)
+    assert failed(report) == ["file tokenizer.json"]
+    assert "it is a link or a device" in next(check.detail for check in report.checks if not check.ok)
+
+
+def test_a_linked_folder_and_a_pipe_are_named(onnx_artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (onnx_artifact / "linked").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(onnx_artifact / "pipe")
+    assert failed(verify(onnx_artifact)) == ["file 'linked'", "file 'pipe'"]
+
+
+def test_no_artifact_at_all(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such folder"):
+        verify(tmp_path / "nowhere")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match="not an artifact"):
+        verify(tmp_path)
+
+
+def test_a_newer_artifact(onnx_artifact: Path) -> None:
+    edit(onnx_artifact, schema_version=2)
+    with pytest.raises(VerificationFailed, match=r"newer instatune-deploy \(schema 2\)"):
+        verify(onnx_artifact)
+
+
+def test_a_precision_this_host_lacks_is_bad_input(onnx_artifact: Path) -> None:
+    reseal(onnx_artifact, precision="bf16")
+    with pytest.raises(BadInput, match="does not run bf16"):
+        verify(onnx_artifact)
+
+
+def test_verifying_imports_no_training_library() -> None:
+    code = (
+        "import sys; import instatune_deploy.artifact.verify; import instatune_deploy.artifact.write\n"
+        "assert not {'torch', 'transformers', 'onnx', 'openvino', 'onnxruntime'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
