@@ -85,7 +85,7 @@ def main(context: click.Context, /, **options: Any) -> None:
         given = [name for name in options if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
         if given:
             flag = "--device" if given[0] == "devices" else f"--{given[0]}"
-            raise click.UsageError(f"{flag} belongs behind the command: instatune-deploy {context.invoked_subcommand} {flag} ...")
+            raise click.UsageError(f"{flag} stands before the command '{context.invoked_subcommand}'; options belong behind it")
         return
     if not options["devices"]:
         raise click.UsageError("which device? instatune-deploy --device NAME; `instatune-deploy devices` lists them")

@@ -8,13 +8,15 @@ from rich.console import Console
 
 from instatune_deploy.pipeline.export import Exported, full_point
 from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms
-from instatune_deploy.report.table import Row, table
+from instatune_deploy.report.table import Kept, Row, table
+from instatune_deploy.supernet.architecture import Architecture
 
 if TYPE_CHECKING:
     from instatune_deploy.pipeline.bench import Point
     from instatune_deploy.pipeline.search import Searcher
 
 FRONT_ROWS = 6
+LOG_WIDTH = 120
 
 
 def say_if_full_fits(searcher: Searcher, result: SearchResult) -> None:
@@ -37,7 +39,7 @@ def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported) 
     manifest = exported.manifest
     chosen = Row(
         role="artifact",
-        network=str(manifest.architecture),
+        kept=_kept(searcher, manifest.architecture),
         run=f"{manifest.runtime} {manifest.precision}",
         latency_ms=manifest.latency_ms.statistic_ms(searcher.statistic),
         accuracy=manifest.accuracy.validation,
@@ -46,8 +48,8 @@ def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported) 
         macs=manifest.macs,
         chosen=True,
     )
-    _show(searcher, result, [chosen])
-    console = Console(highlight=False, soft_wrap=True)
+    _show(searcher, result, [chosen], {(manifest.architecture, chosen.run)})
+    console = Console(highlight=False, soft_wrap=True)  # paths stay whole, whatever the width
     if manifest.budget is not None:
         share = chosen.latency_ms / manifest.budget.limit_ms
         console.print(
@@ -59,31 +61,48 @@ def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported) 
 
 def show_front(searcher: Searcher, result: SearchResult) -> None:
     """The table of a search, on standard output."""
-    _show(searcher, result, [])
+    _show(searcher, result, [], set())
 
 
-def _show(searcher: Searcher, result: SearchResult, chosen: list[Row]) -> None:
+def _show(searcher: Searcher, result: SearchResult, chosen: list[Row], handed_over: set[tuple[Architecture, str]]) -> None:
     full = searcher.bench.supernet.space.largest()
     baseline = full_point(result, searcher.bench)
     rows = [_row(searcher, baseline, "full model", test=True)]
+    shown = {(full, str(baseline.run)), *handed_over}
     fastest = min(
         (point for point in result.points if point.architecture == full), key=lambda p: latency_ms(p, searcher.statistic)
     )
     if fastest.run != baseline.run:
-        rows.append(_row(searcher, fastest, "full model, fastest run"))
+        rows.append(_row(searcher, fastest, "full, fastest"))
+        shown.add((full, str(fastest.run)))
     rows += chosen
-    shown = {(row.network, row.run) for row in rows}
-    others = [point for point in result.front(searcher.statistic) if (str(point.architecture), str(point.run)) not in shown]
+    others = [point for point in result.front(searcher.statistic) if (point.architecture, str(point.run)) not in shown]
     # slowest and most accurate first, evenly taken when there are many
     step = max(1, -(-len(others) // FRONT_ROWS))
     rows += [_row(searcher, point, "front") for point in others[::-1][::step]]
-    Console(highlight=False).print(table(rows, searcher.statistic))
+    _console().print(table(rows, searcher.statistic))
+
+
+def _console() -> Console:
+    """Standard output; a log has no width of its own, and the table keeps its lines whole there."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=LOG_WIDTH)
+
+
+def _kept(searcher: Searcher, architecture: Architecture) -> Kept:
+    """What is kept of the full model, as the table says it."""
+    shape = searcher.bench.supernet.shape
+    return Kept(
+        layers=f"{architecture.depth}/{shape.layers}",
+        heads=f"{sum(architecture.heads)}/{shape.layers * shape.heads}",
+        mlp=f"{sum(architecture.mlp_widths)}/{shape.layers * shape.mlp_width}",
+    )
 
 
 def _row(searcher: Searcher, point: Point, role: str, test: bool = False) -> Row:
     return Row(
         role=role,
-        network=str(point.architecture),
+        kept=_kept(searcher, point.architecture),
         run=str(point.run),
         latency_ms=latency_ms(point, searcher.statistic),
         accuracy=point.accuracy,

@@ -132,6 +132,7 @@ def _train(
     from instatune_deploy.finetune.checkpoints import last_checkpoint
     from instatune_deploy.finetune.trainer import finetune
     from instatune_deploy.supernet.importance import order_by_importance
+    from instatune_deploy.supernet.load import quiet_transformers
 
     settings = inputs.settings.finetune
     checkpoints = folder / "checkpoints"
@@ -158,7 +159,7 @@ def _train(
                 bf16,
                 lambda done, total, loss: advance(done, "" if loss != loss else f"loss {loss:.3f}"),
             )
-        with whole_folder(folder / "model") as scratch:
+        with whole_folder(folder / "model") as scratch, quiet_transformers():
             network.model.save_pretrained(scratch)
             inputs.tokenizer.save_pretrained(scratch)
         facts = {"key": key, "labels": inputs.data.label_names, "space": space.to_json(), "shape": network.shape.to_json()}

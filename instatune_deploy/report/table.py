@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 
+class Kept(NamedTuple):
+    """What is kept of the full model, such as ``3/6`` layers or ``20/72`` heads."""
+
+    layers: str
+    heads: str
+    mlp: str
+
+
 @dataclass(frozen=True)
 class Row:
-    """One line. accuracy and test_accuracy: 0 to 1 (None: not measured); latency in ms, size in bytes."""
+    """One line.
+
+    latency in ms, size in bytes; accuracy on the validation rows and on the test rows (None: not measured), 0 to 1
+    """
 
     role: str
-    network: str
+    kept: Kept
     run: str
     latency_ms: float
     accuracy: float
@@ -24,14 +36,16 @@ class Row:
     chosen: bool = False
 
 
-COLUMNS = ("", "network", "run", "latency", "", "validation", "test", "size", "MACs")
+COLUMNS = ("", "layers", "heads", "MLP", "run", "latency", "speed", "validation", "test", "size", "MACs")
+LEFT = 5
+"""So many columns are words, the rest are figures."""
 
 
 def cells(row: Row, full: Row) -> tuple[str, ...]:
     """The texts of a line; the speed-up is against ``full``."""
     return (
         row.role,
-        row.network,
+        *row.kept,
         row.run,
         f"{row.latency_ms:.2f} ms",
         f"{full.latency_ms / row.latency_ms:.1f}x",
@@ -47,7 +61,7 @@ def table(rows: Sequence[Row], statistic: str) -> Table:
     result = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(COLUMNS):
         title = f"{name} ({statistic})" if name == "latency" else name
-        result.add_column(title, justify="left" if index < 3 else "right", overflow="fold")
+        result.add_column(title, justify="left" if index < LEFT else "right", no_wrap=True)
     for row in rows:
         result.add_row(*cells(row, rows[0]), style="bold green" if row.chosen else "")
     return result
@@ -56,6 +70,6 @@ def table(rows: Sequence[Row], statistic: str) -> Table:
 def markdown(rows: Sequence[Row], statistic: str) -> str:
     """The same for a README or a CI page."""
     titles = [f"{name} ({statistic})" if name == "latency" else name for name in COLUMNS]
-    titles[4] = "speed-up"
-    lines = [titles, ["---", "---", "---", *["---:"] * 6], *(cells(row, rows[0]) for row in rows)]
+    rule = ["---"] * LEFT + ["---:"] * (len(COLUMNS) - LEFT)
+    lines = [titles, rule, *(cells(row, rows[0]) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
