@@ -95,7 +95,7 @@ def _kept(searcher: Searcher, architecture: Architecture) -> Kept:
     return Kept(
         layers=f"{architecture.depth}/{shape.layers}",
         heads=f"{sum(architecture.heads)}/{shape.layers * shape.heads}",
-        mlp=f"{sum(architecture.mlp_widths)}/{shape.layers * shape.mlp_width}",
+        mlp=f"{sum(architecture.mlp_widths) / (shape.layers * shape.mlp_width):.0%}",
     )
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 
 class Kept(NamedTuple):
-    """What is kept of the full model, such as ``3/6`` layers or ``20/72`` heads."""
+    """What is kept of the full model, such as ``3/6`` layers, ``20/72`` heads, ``22%`` of the MLP neurons."""
 
     layers: str
     heads: str
@@ -36,7 +36,7 @@ class Row:
     chosen: bool = False
 
 
-COLUMNS = ("", "layers", "heads", "MLP", "run", "latency", "speed", "validation", "test", "size", "MACs")
+COLUMNS = ("", "layers", "heads", "MLP", "run", "latency", "speed", "valid.", "test", "size", "MACs")
 LEFT = 5
 """So many columns are words, the rest are figures."""
 
@@ -58,10 +58,10 @@ def cells(row: Row, full: Row) -> tuple[str, ...]:
 
 def table(rows: Sequence[Row], statistic: str) -> Table:
     """For the terminal. The first row is the full model that speed-ups are against."""
-    result = Table(box=SIMPLE_HEAD, pad_edge=False)
+    result = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(COLUMNS):
-        title = f"{name} ({statistic})" if name == "latency" else name
-        result.add_column(title, justify="left" if index < LEFT else "right", no_wrap=True)
+        title = _title(name, statistic)
+        result.add_column(title, justify="left" if index < LEFT else "right", no_wrap=index >= LEFT)
     for row in rows:
         result.add_row(*cells(row, rows[0]), style="bold green" if row.chosen else "")
     return result
@@ -69,7 +69,11 @@ def table(rows: Sequence[Row], statistic: str) -> Table:
 
 def markdown(rows: Sequence[Row], statistic: str) -> str:
     """The same for a README or a CI page."""
-    titles = [f"{name} ({statistic})" if name == "latency" else name for name in COLUMNS]
+    titles = [_title(name, statistic) for name in COLUMNS]
     rule = ["---"] * LEFT + ["---:"] * (len(COLUMNS) - LEFT)
     lines = [titles, rule, *(cells(row, rows[0]) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _title(name: str, statistic: str) -> str:
+    return f"{statistic} latency" if name == "latency" else name
