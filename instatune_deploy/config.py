@@ -19,7 +19,7 @@ Count = Annotated[int, Field(ge=1)]
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values never change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 # --- pipelines/*.yaml ------------------------------------------------------------------------------------------------
@@ -93,8 +93,9 @@ class FinetuneSettings(Settings):
     max_grad_norm: float = Field(1.0, gt=0)
     alpha: float = Field(0.3, ge=0, le=1, description="weight of the cross-entropy against the distillation (Eq. 1)")
     temperature: float = Field(1.0, gt=0, description="softens both distributions of the distillation")
-    sampler: Literal["uniform", "sandwich"] = Field(
-        "sandwich", description="sub-networks of a step beside the full one: one uniform (paper), or the smallest and one uniform"
+    sampler: Literal["uniform", "sandwich", "alternating"] = Field(
+        "sandwich",
+        description="sub-networks of a step beside the full one: one uniform (paper), the smallest and one uniform, or either",
     )
     importance_rows: int = Field(256, ge=0, description="training rows that order heads and neurons; 0 leaves their order")
     checkpoint_steps: Count = Field(100, description="steps between two checkpoints")
@@ -107,7 +108,7 @@ class SearchSettings(Settings):
     per_round: Count = Field(6, description="architectures measured in every round after it")
     rounds: Count = Field(4, description="at most this many rounds")
     population: int = Field(100, ge=4)
-    generations: Count = 200
+    generations: Count = 100
     stop_gain: float = Field(
         0.005, ge=0, description="the front stands still when a round adds less than this share to its hypervolume"
     )

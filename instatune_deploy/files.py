@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from instatune_deploy.errors import BadInput
+from instatune_deploy.errors import BadInput, UserError
 
 CHUNK_BYTES = 1 << 20
 
@@ -115,6 +115,11 @@ def clear_os_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise BadInput(f"{what}: {reason(error)}") from error
+    except Exception as error:
+        # safetensors and tokenizers say in words what other libraries say with an OSError
+        if os.strerror(errno.ENOSPC) not in str(error) or isinstance(error, UserError):
+            raise
+        raise BadInput(f"{what}: {reason(OSError(errno.ENOSPC, ''))}") from error
 
 
 def reason(error: BaseException) -> str:

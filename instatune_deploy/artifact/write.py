@@ -13,7 +13,6 @@ A block that is left without `finish`, by an error most of all, leaves nothing b
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,13 +53,7 @@ class Draft:
 
     def add_preprocessing(self, config: dict[str, Any], preprocessor: Preprocessor) -> None:
         """Write config.json (``config`` is what `PretrainedConfig.to_dict` gives) and the preprocessor's own files."""
-        try:
-            preprocessor.save_pretrained(str(self.folder))
-        except Exception as error:
-            # the tokenizers library says in words what other libraries say with an OSError
-            if f"os error {errno.ENOSPC}" in str(error):
-                raise OSError(errno.ENOSPC, str(error)) from error
-            raise
+        preprocessor.save_pretrained(str(self.folder))
         write_json(self.folder / "config.json", config)
 
     def add_samples(self, samples: Samples) -> None:

@@ -22,7 +22,12 @@ def sandwich(space: SearchSpace, rng: np.random.Generator) -> list[Architecture]
     return [space.smallest(), *uniform(space, rng)]
 
 
-SAMPLERS: dict[str, Sampler] = {"uniform": uniform, "sandwich": sandwich}
+def alternating(space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
+    """The smallest or one uniform, as a coin says: half the cost of the sandwich, and the small end still is learned."""
+    return [space.smallest()] if rng.random() < 0.5 else uniform(space, rng)
+
+
+SAMPLERS: dict[str, Sampler] = {"uniform": uniform, "sandwich": sandwich, "alternating": alternating}
 
 
 def sample_step(sampler: str, space: SearchSpace, seed: int, step: int) -> list[Architecture]:

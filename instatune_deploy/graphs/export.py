@@ -41,14 +41,15 @@ def export_template(network: SuperNetwork, inputs: dict[str, torch.Tensor]) -> T
     model = network.extract(shape.full())
     boundaries = tuple(f"boundary_{index}" for index in range(shape.layers + 1))
     proto = _export(model, inputs, boundaries=len(boundaries))
-    prefix = f"{layers_path(model, family)}."
-    weights = dict(model.named_parameters())
-    cuts = []
-    for layer in range(shape.layers):
+    weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    layers = [f"{layers_path(model, family)}.{layer}." for layer in range(shape.layers)]
+    for layer in layers:
         for path in _linears(family):
-            name = f"{prefix}{layer}.{path}"
-            _name_weight(proto, name, weights[f"{name}.weight"].detach().numpy())
-        cuts.append(_cuts(family, f"{prefix}{layer}.", set(weights)))
+            _free_names(proto, f"{layer}{path}")
+    for layer in layers:
+        for path in _linears(family):
+            _name_parameters(proto, f"{layer}{path}", weights)
+    cuts = [_cuts(family, layer, set(weights)) for layer in layers]
     return Template(_tidy(proto), shape, boundaries, tuple(cuts))
 
 
@@ -88,16 +89,28 @@ def _export(model: Any, inputs: dict[str, torch.Tensor], boundaries: int) -> onn
     return proto
 
 
-def _name_weight(proto: onnx.ModelProto, module: str, weight: np.ndarray) -> None:
-    """Name the initialiser of a Linear's MatMul, which the exporter stored transposed and without a name."""
+def _free_names(proto: onnx.ModelProto, module: str) -> None:
+    """The exporter merges equal initialisers, so one that bears a Linear's name may serve others too."""
+    for end in (".weight", ".bias"):
+        rename_tensor(proto, f"{module}{end}", f"{module}{end}.merged")
+
+
+def _name_parameters(proto: onnx.ModelProto, module: str, parameters: dict[str, np.ndarray]) -> None:
+    """Give a Linear initialisers of its own, under its parameters' names; the weight lies in the graph as (in, out)."""
     values = {item.name: item for item in proto.graph.initializer}
-    for node in proto.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in values and _scope(node) == f"{PREFIX}.{module}":
-            stored = numpy_helper.to_array(values[node.input[1]])
-            if stored.shape == weight.T.shape and np.array_equal(stored, weight.T):
-                rename_tensor(proto, node.input[1], f"{module}.weight")
-                return
-    raise RuntimeError(f"the exported graph has no MatMul with the weights of {module}")
+    for end, operator in ((".weight", "MatMul"), (".bias", "Add")):
+        if (expected := parameters.get(f"{module}{end}")) is None:
+            continue
+        for node in proto.graph.node:
+            if node.op_type != operator or _scope(node) != f"{PREFIX}.{module}":
+                continue
+            place = next((index for index, name in enumerate(node.input) if name in values), None)
+            if place is not None and np.array_equal(stored := numpy_helper.to_array(values[node.input[place]]), expected.T):
+                node.input[place] = f"{module}{end}"
+                proto.graph.initializer.append(numpy_helper.from_array(stored, node.input[place]))
+                break
+        else:
+            raise RuntimeError(f"the exported graph has no {operator} with the {end[1:]} of {module}")
 
 
 def _scope(node: onnx.NodeProto) -> str:

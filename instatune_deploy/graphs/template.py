@@ -57,7 +57,8 @@ class Template:
             [node.op_type, node.domain, list(node.input), list(node.output), [str(item) for item in node.attribute]]
             for node in graph.node
         ]
-        return digest([nodes, weights, constants])[:16]
+        inputs = [str(item) for item in graph.input]
+        return digest([inputs, nodes, weights, constants])[:16]
 
     def save(self, folder: Path, name: str) -> None:
         """Write ``<name>.onnx`` and ``<name>.json``."""

@@ -53,14 +53,11 @@ class Predictor:
             random_seed=seed,
             thread_count=1,  # the same trees whatever the machine
             boost_from_average=False,
+            allow_const_label=True,
             allow_writing_files=False,
             verbose=False,
         )
-        residual = y - baseline
-        # constant residuals (a perfect line) leave nothing to boost, which CatBoost refuses
-        if np.ptp(residual) < 1e-12:
-            residual = residual + np.linspace(0, 1e-9, len(y))
-        boosted.fit(Pool(x, baseline + residual, baseline=baseline, weight=importance, feature_names=names))
+        boosted.fit(Pool(x, y, baseline=baseline, weight=importance, feature_names=names))
         return cls(linear, boosted, names, len(y))
 
     def predict(self, x: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ def table(rows: Sequence[Row], statistic: str) -> Table:
     result = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(COLUMNS):
         title = _title(name, statistic)
-        result.add_column(title, justify="left" if index < LEFT else "right", no_wrap=index >= LEFT)
+        result.add_column(title, justify="left" if index < LEFT else "right", no_wrap=index >= LEFT, overflow="fold")
     for row in rows:
         result.add_row(*cells(row, rows[0]), style="bold green" if row.chosen else "")
     return result

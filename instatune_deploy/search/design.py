@@ -12,6 +12,8 @@ import numpy as np
 from instatune_deploy.search.base import Space, rows
 
 DRAWN = 4000
+LEANING = 8.0
+"""Exponent of the uniform numbers at the thin end, and its inverse at the fat end."""
 
 
 def spread_over_cost(
@@ -27,9 +29,9 @@ def spread_over_cost(
     include: (k, genes), taken in any case; prefer: (k, genes), candidates beside the ``DRAWN`` random ones. Fewer come back
     only when the space has fewer.
     """
-    drawn = rng.integers(0, space.choices, size=(DRAWN, len(space.choices)))
-    # thin vectors are rare among uniform draws: shrink the choices of some, so that every cost has its candidates
-    drawn = np.floor(drawn * rng.random((DRAWN, 1)) ** 0.5).astype(np.int64)
+    # thin and fat vectors are rare among uniform draws: each leans to one side, so that every cost has its candidates
+    leaning = LEANING ** rng.uniform(-1, 1, (DRAWN, 1))
+    drawn = np.floor(rng.random((DRAWN, len(space.choices))) ** leaning * space.choices).astype(np.int64)
     candidates = np.unique(space.canonical(np.concatenate([prefer, drawn])), axis=0)
     chosen = list(dict.fromkeys(rows(space.canonical(include))))[:count]
     known = set(chosen)

@@ -33,6 +33,7 @@ def taylor_importance(network: SuperNetwork, batches: Iterable[dict[str, torch.T
     shape, family = network.shape, network.family
     heads = torch.zeros(shape.layers, shape.heads)
     neurons = torch.zeros(shape.layers, shape.mlp_width)
+    rows = 0
     seen: dict[tuple[str, int], torch.Tensor] = {}
 
     def keep(kind: str, layer: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
@@ -53,16 +54,17 @@ def taylor_importance(network: SuperNetwork, batches: Iterable[dict[str, torch.T
             for batch in batches:
                 gradients = torch.autograd.grad(network(**batch).loss, list(seen.values()))
                 for ((kind, layer), activation), gradient in zip(seen.items(), gradients, strict=True):
-                    # (rows, tokens, units) -> per row the change of the loss if a unit were zero
-                    change = (activation.detach().float() * gradient.float()).sum(dim=1)
+                    # (rows, tokens, units) -> per row the change of its loss if a unit were zero; the batch's is their mean
+                    change = (activation.detach().float() * gradient.float()).sum(dim=1) * len(activation)
                     if kind == "heads":
                         per_head = change.view(len(change), shape.heads, shape.head_size).sum(dim=-1)
                         heads[layer] += per_head.abs().sum(dim=0)
                     else:
                         neurons[layer] += change.abs().sum(dim=0)
+                rows += len(batch["labels"])
                 seen.clear()
     finally:
         for handle in handles:
             handle.remove()
         network.train(training)
-    return heads, neurons
+    return heads / rows, neurons / rows

@@ -18,9 +18,11 @@ def load_pretrained(folder: Path, labels: list[str], seed: int) -> PreTrainedMod
     """The pre-trained model of ``folder`` with a classifier for ``labels``, float32, in evaluation mode.
 
     Only safetensors are read and no code of the checkpoint is run. A classifier that the checkpoint lacks, or has for
-    another number of labels, starts from ``seed``. ``BadInput`` when the layout is not supported.
+    another number of labels, starts from ``seed``. ``BadInput`` when the layout is not supported, or when embeddings or
+    layers are missing or of other sizes (which transformers would replace by random ones).
     """
     import torch
+    from safetensors import SafetensorError
 
     config = load_config(folder)
     family_of(config.model_type, str(folder))
@@ -31,25 +33,36 @@ def load_pretrained(folder: Path, labels: list[str], seed: int) -> PreTrainedMod
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = _model_class(config).from_pretrained(
+            model, found = _model_class(config).from_pretrained(
                 folder,
                 config=config,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
+                output_loading_info=True,
                 dtype=torch.float32,
             )
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise BadInput(f"{folder}: the model cannot be loaded: {reason(error)}") from error
+    _check_found(model, found, folder)
     return model.eval()
+
+
+def _check_found(model: PreTrainedModel, found: dict[str, Any], folder: Path) -> None:
+    """Only what stands above the layers (pooler, classifier) may be new."""
+    parts = tuple(f"{model.base_model_prefix}.{part}" for part in ("embeddings", "encoder"))
+    new = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+    for name in model.state_dict():
+        if name in new and name.startswith(parts):
+            raise BadInput(f"{folder}: the weights are not those of config.json: '{name}' is missing or of another size")
 
 
 def load_config(folder: Path) -> Any:
     """The Hugging Face configuration of a checkpoint folder; ``BadInput`` when there is none that can be used."""
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{folder}: config.json cannot be used: {reason(error)}") from error
 
 

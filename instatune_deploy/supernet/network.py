@@ -36,6 +36,7 @@ class SuperNetwork(nn.Module):
                 assert isinstance(linear, nn.Linear), path
                 _set(layer, path, ElasticLinear.of(linear))
         self.architecture = self.shape.full()
+        self.train(model.training)
 
     @property
     def layers(self) -> ElasticLayers:

@@ -172,7 +172,7 @@ class SearchSpace:
 
 
 def _stepped(width: float, most: int) -> int:
-    """The multiple of `WIDTH_STEP` nearest to ``width``; small models, that have none, keep the plain number."""
-    if most < 4 * WIDTH_STEP:
+    """The multiple of `WIDTH_STEP` nearest to ``width``; the full width, and small models, keep the plain number."""
+    if width == most or most < 4 * WIDTH_STEP:
         return max(1, round(width))
     return max(WIDTH_STEP, round(width / WIDTH_STEP) * WIDTH_STEP)

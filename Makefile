@@ -1,0 +1,45 @@
+# make demo    install, then fine-tune, search and deploy the default pipeline
+# make test    install with what tests need, then lint, type-check and test everything
+# Both install into .venv with pip as it is configured here (index, proxy, find-links).
+
+PYTHON ?= python3
+VENV ?= .venv
+DEVICE ?= xeon-cpu
+BUDGET ?= 20ms
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test test-slow benchmarks benchmarks-readme clean
+
+demo: $(VENV)/installed
+	$(BIN)/instatune-deploy --device $(DEVICE) --budget $(BUDGET)
+
+test: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest -m slow
+
+# Everything the README quotes, measured anew. Let nothing else run meanwhile.
+benchmarks: $(VENV)/installed
+	$(BIN)/python -m benchmarks.main.job
+	$(MAKE) benchmarks-readme
+
+benchmarks-readme: $(VENV)/installed
+	$(BIN)/python -m benchmarks.readme
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-for-tests: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --quiet --editable '.[test]'
+	touch $@ $(VENV)/installed
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,50 @@
+"""Put the tables of `benchmarks/results/` into the README, between markers: ``<!-- main-job -->`` ... ``<!-- /main-job -->``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import FOLDER, REPOSITORY, markdown
+from instatune_deploy.files import read_json, write_text
+
+README = REPOSITORY / "README.md"
+MARKER = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+
+
+def main_job(result: dict[str, Any]) -> str:
+    """Stage times and promises of the main job."""
+    host, summary = result["host"], result["summary"]
+    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["stage_seconds"].items())
+    predictors = [{**row, "budget": row["budget"] or ""} for row in summary["predictors"]]
+    return (
+        f"Measured on {host['cpu_model']}, {host['cores']} cores, at commit {result['commit']}: "
+        f"the first job took {summary['total_seconds']:.0f} s ({stages}).\n\n"
+        f"{markdown(result['rows'])}\n\n"
+        f"How well the predictors say what they have not seen, beside the noise of the measurements they learn from:\n\n"
+        f"{markdown(predictors)}\n"
+    )
+
+
+def demo(result: dict[str, Any]) -> str:
+    """What a person sees at the end."""
+    return f"```\n{result['summary']['table']}\n```\n"
+
+
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {"main-job": ("main-job", main_job), "demo": ("main-job", demo)}
+"""By marker: the result it is made from, and how."""
+
+
+def fill(text: str, folder: Path = FOLDER) -> str:
+    """``text`` with the block of every table replaced by what its result says now."""
+    for name, (result, table) in TABLES.items():
+        block = table(read_json(folder / f"{result}.json"))
+        pattern = re.compile(MARKER.format(name=name), re.DOTALL)
+        text = pattern.sub(lambda match, block=block: f"{match[1]}{block}{match[2]}", text)  # type: ignore[misc]
+    return text
+
+
+if __name__ == "__main__":
+    write_text(README, fill(README.read_text(encoding="utf-8")))
