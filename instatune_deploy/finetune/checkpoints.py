@@ -63,7 +63,8 @@ class SafeCheckpoints:
             index, _, name = key.partition(".")
             state.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": training["groups"]})
-        self.lr_scheduler.load_state_dict(training["scheduler"])
+        # LambdaLR wants a word on each of its functions: none of them has a state
+        self.lr_scheduler.load_state_dict({**training["scheduler"], "lr_lambdas": [None] * len(training["groups"])})
 
     def _save_rng_state(self, output_dir: str) -> None:
         version, words, gauss = random.getstate()

@@ -18,13 +18,6 @@ def rename_tensor(model: onnx.ModelProto, old: str, new: str) -> None:
                     names[index] = new
 
 
-def keep_outputs(model: onnx.ModelProto, names: set[str]) -> None:
-    """Let the graph have only these outputs."""
-    kept = [item for item in model.graph.output if item.name in names]
-    del model.graph.output[:]
-    model.graph.output.extend(kept)
-
-
 def drop_unused(model: onnx.ModelProto) -> None:
     """Remove nodes and initialisers that no output needs. Nodes must be in topological order (ONNX demands it)."""
     graph = model.graph

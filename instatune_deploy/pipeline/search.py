@@ -97,6 +97,10 @@ class Searcher:
                 objectives(found, self.statistic),
             )
             self._report_round(result)
+            if not self._enough(result.points):
+                if len(found) < len(asked):
+                    raise self._too_noisy(len(asked) - len(found), len(asked))
+                break  # the space has no more, and all of it is measured
         result.volumes = strategy.volumes
         self._judge(result)
         return result
@@ -120,11 +124,14 @@ class Searcher:
         if lost:
             self.terminal.result(f"{lost} of {len(wanted)} latencies could not be believed and are left out (the store says why)")
         if lost > len(wanted) / 2:
-            raise TooNoisy(
-                f"device '{self.device.name}': {lost} of {len(wanted)} measurements could not be believed; "
-                "stop what else runs on this host and run again (what was measured is kept)"
-            )
+            raise self._too_noisy(lost, len(wanted))
         return points
+
+    def _too_noisy(self, lost: int, wanted: int) -> TooNoisy:
+        return TooNoisy(
+            f"device '{self.device.name}': {lost} of {wanted} measurements could not be believed; "
+            "stop what else runs on this host and run again (what was measured is kept)"
+        )
 
     def _advance(self, advance: Advance, number: int, point: Point | None) -> None:
         timing = point and point.measurement.timing
@@ -148,6 +155,10 @@ class Searcher:
         encode = self.bench.supernet.space.encode
         x = self._features(np.array([encode(architecture) for architecture in accuracies]))
         return x, np.array(list(accuracies.values()))
+
+    def _enough(self, points: list[Point]) -> bool:
+        """Whether predictors can be made of ``points``; a space of a few networks never has enough."""
+        return len({point.architecture for point in points}) >= MIN_MEASUREMENTS
 
     def _predictors(self, points: list[Point]) -> tuple[dict[int, Predictor], Predictor]:
         """Latency by index of the run, and accuracy."""
@@ -205,7 +216,9 @@ class Searcher:
             self.terminal.result(f"{what} so far: {top.accuracy:.1%} at {latency_ms(top, self.statistic):.2f} ms ({top.run})")
 
     def save_predictors(self, points: list[Point], folder: Path) -> None:
-        """Write the predictors of ``points`` with the keys of the measurements they were made from."""
+        """Write the predictors of ``points``, if enough, with the keys of the measurements they were made from."""
+        if not self._enough(points):
+            return
         latency, accuracy = self._predictors(points)
         for index, predictor in latency.items():
             run = self.device.runs[index]

@@ -48,7 +48,7 @@ class Linas:
         self.objectives = np.empty((0, len(limits)))
         self.known: set[tuple[int, ...]] = set()
         self.volumes: list[float] = []
-        """Hypervolume of the measured front after every round, as a share of the last; set by `tell`."""
+        """Hypervolume of the measured front after every round; set by `tell`."""
         self._next: np.ndarray | None = space.canonical(first)
         self._reference: np.ndarray | None = None
 

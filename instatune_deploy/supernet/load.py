@@ -13,6 +13,9 @@ from instatune_deploy.errors import BadInput
 from instatune_deploy.files import reason
 from instatune_deploy.supernet.families import family_of
 
+LARGEST_BYTES = 2**31 - 2**24
+"""A protobuf message ends at 2 GiB; some of it is the graph."""
+
 
 def load_pretrained(folder: Path, labels: list[str], seed: int) -> PreTrainedModel:
     """The pre-trained model of ``folder`` with a classifier for ``labels``, float32, in evaluation mode.
@@ -46,6 +49,10 @@ def load_pretrained(folder: Path, labels: list[str], seed: int) -> PreTrainedMod
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise BadInput(f"{folder}: the model cannot be loaded: {reason(error)}") from error
     _check_found(model, found, folder)
+    weights = sum(4 * parameter.numel() for parameter in model.parameters())
+    if weights > LARGEST_BYTES:
+        most = f"{LARGEST_BYTES / 1e9:.1f} GB"
+        raise BadInput(f"{folder}: {weights / 1e9:.1f} GB of weights are more than one ONNX file holds ({most})")
     return model.eval()
 
 

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from instatune_deploy.finetune.evaluate import BATCH_SIZE, Evaluator
+from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.network import SuperNetwork
+from instatune_deploy.supernet.space import SearchSpace
+
+
+@pytest.fixture
+def evaluator(make_network: Callable[[], SuperNetwork], rows: list[dict[str, Any]], tiny_tokenizer: Any) -> Evaluator:
+    network = make_network()
+    with torch.no_grad():  # classes about as often as one another
+        network.model.classifier.weight.mul_(50)
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name != "labels"}
+    return Evaluator(network, columns, np.array([row["labels"] for row in rows]), tiny_tokenizer)
+
+
+def one_by_one(network: SuperNetwork, architecture: Architecture, rows: list[dict[str, Any]]) -> np.ndarray:
+    """Each row alone, without padding, by the extracted network."""
+    small = network.extract(architecture)
+    with torch.no_grad():
+        logits = [
+            small(**{name: torch.tensor([values]) for name, values in row.items() if name != "labels"}).logits for row in rows
+        ]
+    return torch.cat(logits).numpy()
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [Architecture((0, 1, 2, 3), (4,) * 4, (64,) * 4), Architecture((3,), (1,), (16,)), Architecture((0, 3), (2, 4), (48, 5))],
+)
+def test_is_what_each_row_alone_gives(evaluator: Evaluator, rows: list[dict[str, Any]], architecture: Architecture) -> None:
+    assert len(rows) > BATCH_SIZE  # more than one batch, the last not full
+    expected = one_by_one(evaluator.network, architecture, rows)
+    np.testing.assert_allclose(evaluator.logits(architecture), expected, rtol=0, atol=1e-4)
+    right = sum(int(logits.argmax()) == row["labels"] for logits, row in zip(expected, rows, strict=True))
+    assert 0 < right < len(rows)
+    assert evaluator.accuracy(architecture) == right / len(rows)
+
+
+def test_leaves_the_active_network_and_needs_no_order(evaluator: Evaluator, tiny_space: SearchSpace) -> None:
+    active = Architecture((1,), (2,), (7,))
+    evaluator.network.activate(active)
+    evaluator.network.train()  # dropout must not matter
+    first = evaluator.logits(tiny_space.largest())
+    evaluator.logits(tiny_space.smallest())
+    np.testing.assert_array_equal(evaluator.logits(tiny_space.largest()), first)
+    assert evaluator.network.architecture == active
+
+
+def test_perfect_and_wrong(evaluator: Evaluator, tiny_space: SearchSpace) -> None:
+    evaluator.labels = evaluator.logits(tiny_space.largest()).argmax(axis=1)
+    assert evaluator.accuracy(tiny_space.largest()) == 1.0
+    evaluator.labels = 1 - evaluator.labels
+    assert evaluator.accuracy(tiny_space.largest()) == 0.0

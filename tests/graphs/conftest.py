@@ -1,0 +1,68 @@
+"""Templates of tiny networks: each is exported once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from instatune_deploy.graphs.export import export_template
+from instatune_deploy.graphs.fuse import fuse_template
+from instatune_deploy.graphs.template import Template
+from instatune_deploy.supernet.network import SuperNetwork
+
+ROWS, TOKENS = 2, 12
+INPUTS = {
+    "bert": ("input_ids", "attention_mask", "token_type_ids"),
+    "roberta": ("input_ids", "attention_mask"),
+    "electra": ("input_ids", "attention_mask", "token_type_ids"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and its templates for inputs of two rows and twelve tokens."""
+
+    network: SuperNetwork
+    names: tuple[str, ...]
+    plain: Template
+    fused: Template
+
+    def inputs(self, seed: int, padded: bool = True) -> dict[str, np.ndarray]:
+        """Random tokens; rows of random length when padded."""
+        rng = np.random.default_rng(seed)
+        lengths = rng.integers(1, TOKENS + 1, (ROWS, 1)) if padded else np.full((ROWS, 1), TOKENS)
+        mask = np.arange(TOKENS) < lengths
+        ids = np.where(mask, rng.integers(5, 90, (ROWS, TOKENS)), self.network.config.pad_token_id)
+        types = rng.integers(0, 2, (ROWS, TOKENS))
+        values = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": types}
+        return {name: values[name] for name in self.names}
+
+    def logits(self, architecture: Any, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Of the extracted network, in PyTorch: (rows, 2)."""
+        small = self.network.extract(architecture)
+        with torch.no_grad():
+            result = small(**{name: torch.from_numpy(value) for name, value in inputs.items()}).logits
+        return np.asarray(result)
+
+
+def make_case(network: SuperNetwork, names: tuple[str, ...]) -> Case:
+    example = {name: torch.ones(ROWS, TOKENS, dtype=torch.int64) for name in names}
+    plain = export_template(network, example)
+    return Case(network, names, plain, fuse_template(plain, network.family))
+
+
+@pytest.fixture(scope="session")
+def cases(make_model: Callable[..., Any]) -> dict[str, Case]:
+    """One case a model type."""
+    return {model_type: make_case(SuperNetwork(make_model(model_type)), names) for model_type, names in INPUTS.items()}
+
+
+@pytest.fixture(scope="session")
+def bert(cases: dict[str, Case]) -> Case:
+    """BERT's case."""
+    return cases["bert"]

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+
+from instatune_deploy.devices.runtimes.registry import open_session
+from instatune_deploy.graphs.carve import carve
+from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.network import SuperNetwork
+
+from .conftest import INPUTS, Case, make_case
+
+
+@pytest.mark.parametrize("model_type", list(INPUTS))
+@pytest.mark.parametrize("layers", [(0, 1, 2, 3), (1, 3), (2,)])
+def test_operators_of_every_kept_layer(cases: dict[str, Case], model_type: str, layers: tuple[int, ...]) -> None:
+    depth = len(layers)
+    architecture = Architecture(layers, tuple(range(1, depth + 1)), (10,) * depth)
+    nodes = carve(cases[model_type].fused, architecture).graph.node
+    counts = Counter(node.op_type for node in nodes)
+    assert counts["Attention"] == depth
+    assert counts["SkipLayerNormalization"] == 2 * depth  # after attention and after the MLP
+    assert counts["BiasGelu"] == depth
+    assert not {"Softmax", "Transpose", "Erf"} & set(counts)
+    heads = {node.name: item.i for node in nodes for item in node.attribute if item.name == "num_heads"}
+    assert heads == {f"attention_{layer}": index + 1 for index, layer in enumerate(layers)}
+
+
+def test_leaves_the_plain_template(bert: Case) -> None:
+    plain = bert.plain
+    assert not plain.attention
+    assert {node.domain for node in plain.model.graph.node} == {""}
+    assert "bert.encoder.layer.0.attention.self.query.weight" in {item.name for item in plain.model.graph.initializer}
+    assert bert.fused.attention == ("attention_0", "attention_1", "attention_2", "attention_3")
+    assert bert.fused.boundaries == plain.boundaries
+    assert bert.fused.shape == plain.shape
+
+
+def test_a_graph_without_mask(make_model: Callable[..., Any]) -> None:
+    case = make_case(SuperNetwork(make_model(num_hidden_layers=2)), ("input_ids",))
+    assert "attention_mask_int32" not in {name for node in case.fused.model.graph.node for name in node.input}
+    inputs, architecture = case.inputs(0, padded=False), Architecture((0, 1), (1, 3), (9, 64))
+    with closing(open_session(carve(case.fused, architecture).SerializeToString(), "onnxruntime", "fp32", 1)) as session:
+        np.testing.assert_allclose(session.run(inputs)["logits"], case.logits(architecture, inputs), rtol=0, atol=1e-4)

@@ -1,0 +1,38 @@
+"""A finished run on the tiny checkpoint, made once; every test works on a copy of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .fakes import FakeDevice, Workplace, write_pipeline
+
+BUDGET = "4ms"
+
+
+def installed(patch: pytest.MonkeyPatch, fake: FakeDevice) -> FakeDevice:
+    """Let ``fake`` stand where latencies and accuracies are measured."""
+    patch.setattr("instatune_deploy.pipeline.bench.measure_graph", fake.measure_graph)
+    patch.setattr("instatune_deploy.finetune.evaluate.Evaluator.accuracy", lambda *arguments: fake.accuracy(*arguments))
+    patch.setattr("instatune_deploy.artifact.write.Draft.remeasure", lambda draft, *arguments: fake.remeasure(draft, *arguments))
+    return fake
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_checkpoint: Path, tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """The whole flow under a budget of 4 ms. Not to be changed: `workplace` is a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        workplace = Workplace(folder, write_pipeline(folder, tiny_checkpoint, tiny_csv), installed(patch, FakeDevice()))
+        workplace.job(BUDGET).run()
+    return workplace
+
+
+@pytest.fixture
+def workplace(finished: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """A copy of the finished run, with a device that has not been asked anything yet."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder)
+    return Workplace(folder, folder / finished.pipeline.name, installed(monkeypatch, FakeDevice()))

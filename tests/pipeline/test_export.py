@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instatune_deploy.artifact.manifest import read_manifest
+from instatune_deploy.artifact.verify import check_files
+from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, VerificationFailed
+from instatune_deploy.files import folder_sha256
+from instatune_deploy.pipeline.export import ATTEMPTS
+
+from .conftest import BUDGET
+from .fakes import Workplace, accuracy_of
+
+
+@pytest.fixture
+def unmade(workplace: Workplace) -> Workplace:
+    """A finished search whose artifact is not made yet."""
+    shutil.rmtree(workplace.artifact)
+    return workplace
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_over_budget_on_the_finished_files_the_next_best_is_tried(unmade: Workplace, finished: Workplace) -> None:
+    best = read_manifest(finished.artifact).deployment
+    unmade.fake.slower = lambda deployment: 2.0 if deployment == best else 1.0
+    unmade.job(BUDGET).run()
+    assert unmade.fake.remeasured[0] == best
+    assert len(unmade.fake.remeasured) == 2
+    second = read_manifest(unmade.artifact)
+    assert second.deployment == unmade.fake.remeasured[1]
+    assert accuracy_of(second.architecture) <= accuracy_of(best.architecture)
+    assert second.latency_ms.p90 <= 4
+    assert "more than 4ms; the next best is tried" in unmade.said
+    assert entries(unmade.output) == ["tiny-cpu"]
+
+
+def test_none_keeps_the_budget_on_the_finished_files(unmade: Workplace) -> None:
+    unmade.fake.slower = lambda deployment: 10.0
+    with pytest.raises(NoArchitectureFits, match="did not keep it on their finished files"):
+        unmade.job(BUDGET).run()
+    tried = unmade.fake.remeasured
+    assert len(set(tried)) == len(tried)
+    assert 2 <= len(tried) <= ATTEMPTS
+    assert entries(unmade.output) == []
+
+
+def test_finished_files_whose_latency_cannot_be_believed(unmade: Workplace) -> None:
+    unmade.fake.noisy = lambda deployment, device: True
+    with pytest.raises(TooNoisy, match=r"cannot be believed: other processes used 2\.0 of 2 processors"):
+        unmade.job(BUDGET).run()
+    assert entries(unmade.output) == []
+
+
+def test_a_graph_that_is_another_network(unmade: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is exported says something else than PyTorch: no artifact."""
+    from instatune_deploy.pipeline.bench import Bench
+
+    graph = Bench.graph
+    monkeypatch.setattr(Bench, "graph", lambda bench, _, runtime: graph(bench, bench.supernet.space.largest(), runtime))
+    with pytest.raises(VerificationFailed, match=r"parity with PyTorch: .* more than the tolerance of 0\.0001"):
+        unmade.job(BUDGET).run()
+    assert entries(unmade.output) == []
+
+
+@pytest.mark.parametrize("step", ["add_graph", "add_preprocessing", "add_samples", "finish"])
+@pytest.mark.parametrize("older", [True, False])
+def test_a_full_disk_leaves_no_half_artifact(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, step: str, older: bool
+) -> None:
+    from instatune_deploy.artifact.write import Draft
+
+    def full(draft: Draft, *_: Any) -> None:
+        (draft.folder / "half").write_bytes(b"x" * 1000)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (workplace.artifact / "config.json").write_text("{}")  # so it is made anew
+    before = folder_sha256(workplace.artifact)
+    if not older:
+        shutil.rmtree(workplace.artifact)
+    monkeypatch.setattr(Draft, step, full)
+    with pytest.raises(BadInput) as caught:
+        workplace.job(BUDGET).run()
+    assert caught.value.message == f"cannot write {workplace.artifact}: the disk is full; free some space and run again"
+    assert entries(workplace.output) == (["tiny-cpu"] if older else [])
+    if older:
+        assert folder_sha256(workplace.artifact) == before
+
+
+@pytest.mark.parametrize("change", ["tampered", "truncated", "missing", "added", "manifest"])
+def test_a_changed_artifact_is_not_reused(workplace: Workplace, change: str) -> None:
+    path = workplace.artifact / "tokenizer.json"
+    content = path.read_bytes()
+    if change == "tampered":
+        path.write_bytes(content.replace(b"good", b"evil", 1))
+    elif change == "truncated":
+        path.write_bytes(content[:-10])
+    elif change == "missing":
+        path.unlink()
+    elif change == "added":
+        (workplace.artifact / "more.txt").write_text("")
+    else:
+        manifest = workplace.artifact / "manifest.json"
+        manifest.write_text(manifest.read_text(encoding="utf-8").replace('"p90"', '"p50"', 1), encoding="utf-8")
+    workplace.job(BUDGET).run()
+    assert "reused" not in workplace.said.partition("export: ")[2]
+    assert len(workplace.fake.remeasured) == 1
+    assert workplace.fake.measured == []
+    assert path.read_bytes() == content
+    assert all(check.ok for check in check_files(workplace.artifact, read_manifest(workplace.artifact)))
+
+
+def test_another_folder_is_never_overwritten(unmade: Workplace) -> None:
+    unmade.artifact.mkdir()
+    (unmade.artifact / "thesis.txt").write_text("years of work")
+    with pytest.raises(BadInput, match="it exists and is no artifact; move it away"):
+        unmade.job(BUDGET).run()
+    assert entries(unmade.artifact) == ["thesis.txt"]
+
+
+def test_the_artifact_is_read_with_onnxruntime_or_openvino_alone(finished: Workplace) -> None:
+    """What a receiver does, without this package."""
+    import numpy as np
+
+    manifest = read_manifest(finished.artifact)
+    with np.load(finished.artifact / "samples.npz") as samples:
+        arrays = dict(samples)
+    expected = arrays.pop("logits")[:1]
+    row = {name: values[:1] for name, values in arrays.items()}
+    if manifest.runtime == "onnxruntime":
+        import onnxruntime
+
+        (logits,) = onnxruntime.InferenceSession(finished.artifact / "model.onnx").run(None, row)
+    else:
+        import openvino
+
+        compiled = openvino.Core().compile_model(
+            finished.artifact / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        logits = compiled(row)[0]
+    np.testing.assert_allclose(logits, expected, atol=1e-4)

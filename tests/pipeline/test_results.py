@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from instatune_deploy.budget import Budget
+from instatune_deploy.devices.deployment import Deployment, Measurement
+from instatune_deploy.devices.profile import Run
+from instatune_deploy.errors import NoArchitectureFits
+from instatune_deploy.pipeline.bench import Point
+from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, quality_lines, ranked
+from instatune_deploy.predict.quality import Quality
+from instatune_deploy.supernet.architecture import Architecture
+
+from .fakes import timing
+
+ORT = Run("onnxruntime", "fp32")
+
+
+def point(number: int, p90_ms: float, accuracy: float) -> Point:
+    architecture = Architecture((0,), (1,), (number,))
+    deployment = Deployment(architecture, *ORT, threads=1, batch_size=1, sequence_length=8)
+    measurement = Measurement(deployment, "tiny-cpu", str(number), 1, "host", {}, {}, timing(p90_ms), {})
+    return Point(architecture, ORT, measurement, accuracy)
+
+
+FAST, MIDDLE, SLOW, WORSE = point(1, 2.0, 0.7), point(2, 4.0, 0.8), point(3, 8.0, 0.9), point(4, 5.0, 0.75)
+RESULT = SearchResult([SLOW, WORSE, FAST, MIDDLE])
+
+
+def test_front_fastest_first() -> None:
+    assert RESULT.front("p90") == [FAST, MIDDLE, SLOW]
+
+
+def test_a_budget_is_kept_with_its_upper_limit() -> None:
+    """4.0 ms was measured; 4.08 ms is what it stays below with 95% confidence."""
+    assert latency_ms(MIDDLE, "p90") == 4.0
+    assert latency_ms(MIDDLE, "p50") == 3.6
+    assert not keeps(MIDDLE, Budget(4.05), "p90")
+    assert keeps(MIDDLE, Budget(4.08), "p90")
+    assert keeps(MIDDLE, None, "p90")
+
+
+def test_ranked_by_accuracy_then_latency() -> None:
+    assert ranked(RESULT, None, "p90") == [SLOW, MIDDLE, WORSE, FAST]
+    assert ranked(RESULT, Budget(6.0), "p90") == [MIDDLE, WORSE, FAST]
+    equal = point(5, 3.0, 0.8)
+    assert ranked(SearchResult([MIDDLE, equal]), None, "p90") == [equal, MIDDLE]
+
+
+def test_nothing_fits() -> None:
+    with pytest.raises(NoArchitectureFits) as caught:
+        ranked(RESULT, Budget(1.5, "p90"), "p90")
+    # 2.0 ms with its upper limit of 2.04, 5% more of that and rounded up: 2.15 ms
+    assert caught.value.message == (
+        "nothing keeps p90:1.5ms: the fastest found (1 layers, heads 1, MLP 1; onnxruntime fp32) takes 2.00 ms (p90) at 70.0% "
+        "accuracy; a budget of 2.15ms would do"
+    )
+    assert ranked(RESULT, Budget(2.15), "p90") == [FAST]
+
+
+def test_noise_is_half_the_confidence_interval() -> None:
+    assert noise_of(MIDDLE, "p90") == pytest.approx((1.02 - 0.98) / 2)
+
+
+def test_quality_in_words() -> None:
+    result = SearchResult([], noise=0.013, accuracy_quality=Quality(0.02, 0.0123, 0.8, 24))
+    result.latency_quality["onnxruntime fp32"] = Quality(0.0456, 0.2, 0.987, 22)
+    assert quality_lines(result) == [
+        "latency predictor, onnxruntime fp32: held-out error 4.6% (Kendall tau 0.99, 22 measurements); "
+        "the measurements' own noise: 1.3%",
+        "accuracy predictor: held-out error 1.23 points (Kendall tau 0.80, 24 networks)",
+    ]

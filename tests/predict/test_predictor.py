@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instatune_deploy.errors import BadInput
+from instatune_deploy.predict.linear import Linear
+from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
+
+NAMES = ["depth", "heads", "mlp_widths", "macs"]
+
+
+def latencies(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """As of a device: a base, something per layer, head and neuron, a cache that gets too small, and 1% of noise."""
+    rng = np.random.default_rng(seed)
+    depth = rng.integers(1, 7, count)
+    heads, widths = depth * rng.integers(4, 13, count), depth * rng.integers(4, 25, count) * 64
+    macs = heads * 32 * 1500 + widths * 768
+    x = np.column_stack([depth, heads, widths, macs]).astype(np.float64)
+    y = 1.5 + 0.4 * depth + 0.08 * heads + 0.0012 * widths + 1.5 * np.maximum(0, widths - 5000) / 5000
+    return x, y * (1 + 0.01 * rng.standard_normal(count))
+
+
+def mape(predicted: np.ndarray, y: np.ndarray) -> float:
+    return float(np.mean(np.abs(predicted - y) / y))
+
+
+@pytest.mark.parametrize("count", [16, 60, 400])
+def test_not_worse_than_a_line(count: int) -> None:
+    (x, y), (x_test, y_test) = latencies(count, seed=count), latencies(1000, seed=1)
+    line = mape(Linear.fit(x, y, (1 / y**2) / (1 / y**2).mean()).predict(x_test), y_test)
+    boosted = mape(Predictor.fit(x, y, NAMES, relative=True, seed=0).predict(x_test), y_test)
+    assert boosted < line + 0.002
+    if count == 400:  # enough to see the cache
+        assert boosted < 0.9 * line
+
+
+def test_the_same_for_a_seed() -> None:
+    x, y = latencies(30, seed=0)
+    fits = [Predictor.fit(x, y, NAMES, relative=True, seed=seed).predict(x) for seed in (3, 3)]
+    assert (fits[0] == fits[1]).all()
+    assert Predictor.fit(x, y, NAMES, relative=True, seed=3).count == 30
+
+
+def test_relative_errors_favour_the_small() -> None:
+    """A kink that a line cannot follow: in shares, the fit is better at the fast end."""
+    x = np.repeat(np.linspace(1, 10, 10), 3).reshape(-1, 1)
+    y = (x.ravel() ** 2) + 1
+    small = x.ravel() < 3
+    relative = Linear.fit(x, y, 1 / y**2 / (1 / y**2).mean()).predict(x)
+    absolute = Linear.fit(x, y, np.ones(30)).predict(x)
+    assert np.abs(relative - y)[small].max() < np.abs(absolute - y)[small].max()
+    predictor = Predictor.fit(x, y, ["x"], relative=True, seed=0)
+    assert (predictor.linear.predict(x) == relative).all()
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    x, y = latencies(30, seed=0)
+    predictor = Predictor.fit(x, y, NAMES, relative=True, seed=0)
+    predictor.save(tmp_path / "new", "latency", [str(number) for number in range(30)])
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["latency.cbm", "latency.json"]
+    again = Predictor.load(tmp_path / "new", "latency")
+    assert (again.names, again.count) == (NAMES, 30)
+    x_test, _ = latencies(100, seed=1)
+    np.testing.assert_allclose(again.predict(x_test), predictor.predict(x_test), rtol=1e-12)
+
+
+@pytest.mark.parametrize("count", [0, 1, MIN_MEASUREMENTS - 1])
+def test_too_few_measurements(count: int) -> None:
+    x, y = latencies(20, seed=0)
+    with pytest.raises(BadInput, match=f"at least {MIN_MEASUREMENTS} measurements; {MIN_MEASUREMENTS - count} are missing"):
+        Predictor.fit(x[:count], y[:count], NAMES, relative=True, seed=0)
+
+
+def test_just_enough_measurements() -> None:
+    x, y = latencies(MIN_MEASUREMENTS, seed=0)
+    assert np.isfinite(Predictor.fit(x, y, NAMES, relative=True, seed=0).predict(x)).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["x", "y"])
+def test_what_is_no_number(value: float, where: str) -> None:
+    x, y = latencies(20, seed=0)
+    (x if where == "x" else y)[3] = value
+    with pytest.raises(BadInput, match="a measurement is not a number"):
+        Predictor.fit(x, y, NAMES, relative=True, seed=0)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_constant_targets(relative: bool) -> None:
+    x, _ = latencies(12, seed=0)
+    predictor = Predictor.fit(x, np.full(12, 0.75), NAMES, relative=relative, seed=0)
+    np.testing.assert_allclose(predictor.predict(latencies(50, seed=1)[0]), 0.75, atol=1e-6)
+
+
+def test_a_perfect_line() -> None:
+    x, _ = latencies(40, seed=0)
+    y = 1 + x @ [0.5, 0.25, 0.001, 0.0]
+    predictor = Predictor.fit(x, y, NAMES, relative=True, seed=0)
+    np.testing.assert_allclose(predictor.predict(x), y, rtol=1e-3)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from instatune_deploy.predict.quality import FOLDS, held_out, quality
+
+
+def test_by_hand() -> None:
+    found = quality(np.array([11.0, 18.0, 45.0, 40.0]), np.array([10.0, 20.0, 30.0, 40.0]))
+    # errors 1/10, 2/20, 15/30, 0; of the 6 pairs one, the last two, is in the wrong order: (5 - 1) / 6
+    assert found.mape == pytest.approx((0.1 + 0.1 + 0.5 + 0) / 4)
+    assert found.mae == pytest.approx((1 + 2 + 15 + 0) / 4)
+    assert found.tau == pytest.approx(4 / 6)
+    assert found.to_json() == {"mape": found.mape, "mae": found.mae, "tau": found.tau, "count": 4}
+
+
+def test_order_alone() -> None:
+    assert quality(np.array([1.0, 2, 3]), np.array([10.0, 20, 30])).tau == pytest.approx(1)
+    assert quality(np.array([3.0, 2, 1]), np.array([10.0, 20, 30])).tau == pytest.approx(-1)
+    assert quality(np.array([1.0, 2, 3]), np.array([5.0, 5, 5])).tau == 0  # nothing to order
+    assert quality(np.array([1.0]), np.array([2.0])).tau == 0
+
+
+def test_held_out_predicts_every_row_once_without_it() -> None:
+    x, y = np.arange(23.0).reshape(-1, 1), np.arange(23.0) * 2 + 1
+    asked: list[float] = []
+
+    def fit_predict(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+        assert not set(x_train.ravel()) & set(x_test.ravel())
+        assert (y_train == x_train.ravel() * 2 + 1).all()
+        assert len(x_train) + len(x_test) == 23
+        asked.extend(x_test.ravel())
+        return x_test.ravel() * 2 + 1
+
+    found = held_out(fit_predict, x, y, seed=0)
+    assert sorted(asked) == x.ravel().tolist()
+    assert (found.mape, found.mae, found.count) == (0, 0, 23)
+    assert found.tau == pytest.approx(1)
+
+
+def test_held_out_of_a_mean() -> None:
+    """A model that always says the mean of what it was given is off by known amounts."""
+    y = np.array([0.0] * FOLDS + [10.0] * FOLDS) + 10
+    found = held_out(lambda x_train, y_train, x_test: np.full(len(x_test), 15.0), np.zeros((10, 1)), y, seed=3)
+    assert found.mae == 5
+    assert found.mape == pytest.approx((5 / 10 + 5 / 20) / 2)
+    assert found.tau == 0
+
+
+def test_held_out_is_the_same_for_a_seed() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((20, 2)), rng.random(20) + 1
+
+    def nearest(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+        return y_train[np.abs(x_test[:, None] - x_train[None]).sum(axis=2).argmin(axis=1)]
+
+    assert held_out(nearest, x, y, seed=0) == held_out(nearest, x, y, seed=0)
+    assert held_out(nearest, x, y, seed=0) != held_out(nearest, x, y, seed=1)

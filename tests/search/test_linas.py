@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from instatune_deploy.search.base import Objectives, rows
+from instatune_deploy.search.linas import Linas
+from instatune_deploy.search.pareto import front, hypervolume
+
+from .conftest import Switched
+
+SPACE = Switched(np.array([2, 4, 4, 4, 4]))
+COST = np.array([3.0, 1.0, 2.5, 4.0, 0.5])
+GAIN = np.array([2.0, 1.0, 4.0, 2.0, 0.75])
+FIRST = np.array([[1, 3, 3, 3, 3], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 3, 3, 3, 3]])
+
+
+def objectives(genotypes: np.ndarray) -> np.ndarray:
+    return np.column_stack([1 + genotypes @ COST, 50 - np.sqrt(genotypes) @ GAIN])
+
+
+def truth(measured: np.ndarray, values: np.ndarray) -> Objectives:
+    """Predictors that know."""
+    return objectives
+
+
+def strategy(fit: Callable[[np.ndarray, np.ndarray], Objectives] = truth, limit: float = np.inf, **changes: float) -> Linas:
+    settings = {"rounds": 4, "per_round": 6, "stop_gain": 0.0, "population": 40, "generations": 20, "seed": 0, **changes}
+    return Linas(SPACE, fit, FIRST, np.array([limit, np.inf]), **settings)  # type: ignore[arg-type]
+
+
+def run(linas: Linas, measure: Callable[[np.ndarray], np.ndarray] = objectives) -> list[np.ndarray]:
+    asked = []
+    while (wanted := linas.ask()) is not None:
+        asked.append(wanted)
+        linas.tell(wanted, measure(wanted))
+    return asked
+
+
+def test_first_the_design_then_rounds() -> None:
+    asked = run(strategy())
+    assert rows(asked[0]) == rows(SPACE.canonical(FIRST))
+    assert len(asked) == 1 + 4
+    assert all(len(round_) <= 6 for round_ in asked[1:])
+
+
+def test_nothing_is_asked_twice() -> None:
+    """Two vectors of one thing are one: `FIRST` may name it twice."""
+    doubled = np.concatenate([FIRST, [[0, 0, 0, 1, 2]]])  # the last two genes say nothing here
+    linas = Linas(SPACE, truth, doubled, np.full(2, np.inf), rounds=4, per_round=6, stop_gain=0, population=40,
+                  generations=20, seed=0)  # fmt: skip
+    asked = np.concatenate(run(linas))
+    assert (SPACE.canonical(asked) == asked).all()
+    assert len(set(rows(asked))) == len(asked)
+    assert len(linas.measured) == len(asked)
+
+
+def test_finds_the_front() -> None:
+    linas = strategy(rounds=20, per_round=10)
+    run(linas)
+    every = SPACE.all()
+    reference = objectives(every).max(axis=0) + 1
+    best = hypervolume(objectives(every), reference)
+    assert hypervolume(linas.objectives, reference) > 0.99 * best
+    assert (linas.objectives == objectives(linas.measured)).all()
+    assert (np.diff(linas.volumes) >= 0).all()
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_at_most_so_many_rounds(rounds: int) -> None:
+    assert len(run(strategy(rounds=rounds))) == 1 + rounds
+
+
+def test_stops_when_the_front_stands_still() -> None:
+    """What is proposed turns out worse than all before: one round of that is enough."""
+    measured: list[int] = []
+
+    def disappointing(genotypes: np.ndarray) -> np.ndarray:
+        measured.append(len(genotypes))
+        return objectives(genotypes) + (1000 if len(measured) > 1 else 0)
+
+    linas = strategy(stop_gain=0.005)
+    assert len(run(linas, disappointing)) == 2
+    assert linas.volumes[0] == linas.volumes[1]
+
+
+def test_what_could_not_be_measured_is_left_out_and_not_asked_again() -> None:
+    linas = strategy()
+    asked = []
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def fit(measured: np.ndarray, values: np.ndarray) -> Objectives:
+        seen.append((measured, values))
+        return objectives
+
+    linas.fit = fit
+    while (wanted := linas.ask()) is not None:
+        asked.append(wanted)
+        linas.tell(wanted[::2], objectives(wanted[::2]))
+    assert len(asked) > 2
+    everything = rows(np.concatenate(asked))
+    assert len(set(everything)) == len(everything)
+    lost = {row for wanted in asked for row in rows(wanted[1::2])}
+    assert lost
+    for measured, values in seen:
+        assert not lost & set(rows(measured))
+        assert (values == objectives(measured)).all()
+
+
+def test_a_round_of_which_nothing_could_be_measured_is_the_last() -> None:
+    linas = strategy(stop_gain=0.005)
+    first = linas.ask()
+    assert first is not None
+    linas.tell(first, objectives(first))
+    second = linas.ask()
+    assert second is not None
+    linas.tell(second[:0], objectives(second[:0]))
+    assert linas.ask() is None
+    assert rows(linas.measured) == rows(first)
+
+
+def test_proposals_keep_the_limit() -> None:
+    asked = run(strategy(limit=12.0))
+    assert len(asked) > 1
+    for wanted in asked[1:]:
+        assert objectives(wanted)[:, 0].max() <= 12.0
+    kept = SPACE.all()
+    kept = kept[objectives(kept)[:, 0] <= 12.0]
+    best = objectives(kept)[:, 1].min()
+    found = np.concatenate(asked)
+    assert objectives(found[objectives(found)[:, 0] <= 12.0])[:, 1].min() == pytest.approx(best)
+
+
+def test_no_proposal_when_nothing_can_keep_the_limit() -> None:
+    assert len(run(strategy(limit=0.5))) == 1
+
+
+def test_a_round_is_spread_along_the_front() -> None:
+    linas = strategy(per_round=3)
+    first = linas.ask()
+    assert first is not None
+    linas.tell(first, objectives(first))
+    proposed = linas.ask()
+    assert proposed is not None
+    every = SPACE.all()
+    best = every[front(objectives(every))]
+    unseen = np.array([row for row in rows(best) if row not in set(rows(first))])
+    ends = objectives(unseen)[[0, -1]]
+    np.testing.assert_allclose(objectives(proposed)[[0, -1]], ends, rtol=0.15)
+
+
+def test_the_same_for_a_seed() -> None:
+    one, same, other = (run(strategy(seed=seed)) for seed in (3, 3, 4))
+    assert [rows(part) for part in one] == [rows(part) for part in same]
+    assert [rows(part) for part in one] != [rows(part) for part in other]

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instatune_deploy.config import SpaceSettings
+from instatune_deploy.errors import BadInput
+from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.shape import ModelShape
+from instatune_deploy.supernet.space import SearchSpace
+
+BERT_BASE = ModelShape(layers=12, heads=12, mlp_width=3072, hidden_size=768, head_size=64, fixed_parameters=0, layer_parameters=0)
+
+
+def choices(most: int, count: int = 3) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.sets(st.integers(1, most), min_size=1, max_size=count).map(lambda values: tuple(sorted(values)))
+
+
+@st.composite
+def spaces(draw: st.DrawFn, most_layers: int = 8) -> SearchSpace:
+    layers = draw(st.integers(1, most_layers))
+    keep = draw(st.sampled_from(["even", "first"]))
+    return SearchSpace(layers, draw(choices(layers)), draw(choices(12)), draw(choices(100)), keep)
+
+
+def genotypes(space: SearchSpace) -> st.SearchStrategy[np.ndarray]:
+    return st.tuples(*(st.integers(0, int(count) - 1) for count in space.choices)).map(np.array)
+
+
+@given(spaces(), st.data())
+def test_encode_and_decode_undo_each_other(space: SearchSpace, data: st.DataObject) -> None:
+    genotype = data.draw(genotypes(space))
+    architecture = space.decode(genotype)
+    assert architecture in space
+    assert space.decode(space.encode(architecture)) == architecture
+    np.testing.assert_array_equal(space.encode(architecture), space.canonical(genotype[None])[0])
+
+
+@given(spaces(), st.data())
+def test_canonical_keeps_the_network_and_is_the_same_twice(space: SearchSpace, data: st.DataObject) -> None:
+    rows = np.array([data.draw(genotypes(space)) for _ in range(5)])
+    before = rows.copy()
+    canonical = space.canonical(rows)
+    np.testing.assert_array_equal(rows, before)
+    np.testing.assert_array_equal(space.canonical(canonical), canonical)
+    assert [space.decode(row) for row in canonical] == [space.decode(row) for row in rows]
+
+
+@given(spaces(), st.data())
+def test_genes_of_absent_layers_say_nothing(space: SearchSpace, data: st.DataObject) -> None:
+    genotype = data.draw(genotypes(space))
+    kept = space.kept_layers(space.depths[genotype[0]])
+    other = np.array(data.draw(genotypes(space)))
+    other[0] = genotype[0]
+    for layer in kept:
+        other[[1 + layer, 1 + space.layers + layer]] = genotype[[1 + layer, 1 + space.layers + layer]]
+    one, two = space.decode(genotype), space.decode(other)
+    assert one == two
+    assert len({one, two}) == 1
+    np.testing.assert_array_equal(space.canonical(genotype[None]), space.canonical(other[None]))
+
+
+def all_genotypes(space: SearchSpace) -> np.ndarray:
+    return np.array(list(itertools.product(*(range(count) for count in space.choices))))
+
+
+@given(spaces(most_layers=2))
+def test_count_is_the_number_of_different_architectures(space: SearchSpace) -> None:
+    every = all_genotypes(space)
+    assert space.count() == len({space.decode(row) for row in every}) == len(np.unique(space.canonical(every), axis=0))
+
+
+def test_count_by_hand() -> None:
+    # two heads times three widths, in one layer and in three: 6 + 6^3
+    space = SearchSpace(3, (1, 3), (1, 2), (4, 5, 6))
+    assert space.count() == 222 == len({space.decode(row) for row in all_genotypes(space)})
+    assert space.genes == 7
+    assert space.choices.tolist() == [2, 2, 2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("layers", "depth", "kept"),
+    [
+        (6, 1, (5,)),
+        (6, 2, (0, 5)),
+        (6, 3, (0, 2, 5)),  # 2.5 rounds down
+        (6, 4, (0, 2, 3, 5)),  # 5/3, 10/3
+        (6, 5, (0, 1, 2, 4, 5)),  # 1.25, 2.5, 3.75
+        (6, 6, (0, 1, 2, 3, 4, 5)),
+        (12, 6, (0, 2, 4, 7, 9, 11)),  # 2.2, 4.4, 6.6, 8.8
+        (12, 3, (0, 5, 11)),
+        (1, 1, (0,)),
+    ],
+)
+def test_even_layers(layers: int, depth: int, kept: tuple[int, ...]) -> None:
+    assert SearchSpace(layers, (depth,), (1,), (1,)).kept_layers(depth) == kept
+
+
+def test_first_layers() -> None:
+    assert SearchSpace(6, (3,), (1,), (1,), "first").kept_layers(3) == (0, 1, 2)
+
+
+@pytest.mark.parametrize("layers", range(1, 25))
+def test_kept_layers_of_every_depth(layers: int) -> None:
+    even = SearchSpace(layers, tuple(range(1, layers + 1)), (1,), (1,), "even")
+    first = SearchSpace(layers, tuple(range(1, layers + 1)), (1,), (1,), "first")
+    for depth in range(1, layers + 1):
+        kept = even.kept_layers(depth)
+        assert len(kept) == depth
+        assert list(kept) == sorted(set(kept))
+        assert kept[-1] == layers - 1
+        assert kept[0] == (0 if depth > 1 else layers - 1)
+        gaps = np.diff(kept)
+        assert depth == 1 or gaps.max() - gaps.min() <= 1
+        assert first.kept_layers(depth) == tuple(range(depth))
+    assert even.kept_layers(layers) == first.kept_layers(layers) == tuple(range(layers))
+
+
+@given(spaces(), st.integers(0, 99))
+def test_sizes_and_mask_are_those_of_the_decoded(space: SearchSpace, seed: int) -> None:
+    rows = np.random.default_rng(seed).integers(0, space.choices, (6, space.genes))
+    heads, widths = space.sizes(rows)
+    mask = space.keep_mask()
+    for index, row in enumerate(rows):
+        architecture = space.decode(row)
+        expected = np.zeros((2, space.layers), dtype=int)
+        expected[0, list(architecture.layers)] = architecture.heads
+        expected[1, list(architecture.layers)] = architecture.mlp_widths
+        np.testing.assert_array_equal(heads[index], expected[0])
+        np.testing.assert_array_equal(widths[index], expected[1])
+        assert tuple(np.flatnonzero(mask[row[0]])) == architecture.layers
+
+
+@given(spaces(), st.integers(0, 99))
+def test_samples_are_canonical_members_and_follow_the_seed(space: SearchSpace, seed: int) -> None:
+    rows = space.sample(np.random.default_rng(seed), 20)
+    assert rows.shape == (20, space.genes)
+    np.testing.assert_array_equal(rows, space.sample(np.random.default_rng(seed), 20))
+    for row in rows:
+        np.testing.assert_array_equal(space.encode(space.decode(row)), row)
+
+
+def test_samples_reach_every_choice(tiny_space: SearchSpace) -> None:
+    rows = tiny_space.sample(np.random.default_rng(0), 400)
+    # of layers that are always there: 3, the last one
+    for gene in (0, 1 + 3, 1 + 4 + 3):
+        counts = np.bincount(rows[:, gene], minlength=tiny_space.choices[gene])
+        assert counts.min() > 0.7 * 400 / tiny_space.choices[gene]
+
+
+@given(spaces())
+def test_largest_smallest_and_uniform(space: SearchSpace) -> None:
+    deep, shallow = space.depths[-1], space.depths[0]
+    assert space.largest() == Architecture(space.kept_layers(deep), (space.heads[-1],) * deep, (space.mlp_widths[-1],) * deep)
+    assert space.smallest() == Architecture(
+        space.kept_layers(shallow), (space.heads[0],) * shallow, (space.mlp_widths[0],) * shallow
+    )
+    uniform = space.uniform()
+    assert len(set(uniform)) == len(uniform) == len(space.depths) * len(space.heads) * len(space.mlp_widths)
+    assert space.largest() in uniform
+    assert all(member in space and len(set(member.heads)) == len(set(member.mlp_widths)) == 1 for member in uniform)
+
+
+@given(spaces())
+def test_json_both_ways(space: SearchSpace) -> None:
+    assert SearchSpace.from_json(json.loads(json.dumps(space.to_json()))) == space
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        Architecture((0, 1), (4, 4), (64, 64)),  # depth 2 keeps 0 and 3
+        Architecture((3,), (3,), (64,)),
+        Architecture((3,), (4,), (63,)),
+        Architecture((0, 1, 2, 3, 4), (4,) * 5, (64,) * 5),
+    ],
+)
+def test_strangers_are_refused(tiny_space: SearchSpace, stranger: Architecture) -> None:
+    assert stranger not in tiny_space
+    with pytest.raises(BadInput, match=r"architecture \(\d layers, heads .*\) is not in the search space"):
+        tiny_space.encode(stranger)
+
+
+def test_of_bert_base_is_the_papers() -> None:
+    space = SearchSpace.of(BERT_BASE, SpaceSettings())
+    assert space.depths == (6, 7, 8, 9, 10, 11, 12)
+    assert space.heads == (6, 8, 10, 12)
+    assert space.mlp_widths == (1024, 2048, 3072)
+    assert space.keep_layers == "even"
+    assert space.count() == sum(12**depth for depth in range(6, 13))
+
+
+def test_of_settings_always_has_the_full_network() -> None:
+    settings = SpaceSettings(depths=[4, 2, 2], heads=[3], mlp_widths=[100], keep_layers="first")
+    space = SearchSpace.of(BERT_BASE, settings)
+    assert space == SearchSpace(12, (2, 4, 12), (3, 12), (100, 3072), "first")
+    assert space.largest() == BERT_BASE.full()
+
+
+@given(st.integers(1, 24), st.integers(1, 16), st.integers(1, 4096))
+def test_of_any_shape_has_the_full_network_and_nothing_larger(layers: int, heads: int, width: int) -> None:
+    shape = ModelShape(layers, heads, width, 64, 8, 0, 0)
+    space = SearchSpace.of(shape, SpaceSettings())
+    assert space.largest() == shape.full()
+    assert min(space.heads) >= 1
+    assert min(space.mlp_widths) >= 1
+    assert max(space.mlp_widths) == width
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"depths": [6, 13]}, r"space\.depths: 13 is more than the model has \(12\)"),
+        ({"heads": [16]}, r"space\.heads: 16 is more than the model has \(12\)"),
+        ({"mlp_widths": [4096, 1]}, r"space\.mlp_widths: 4096 is more than the model has \(3072\)"),
+    ],
+)
+def test_of_choices_the_model_lacks(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        SearchSpace.of(BERT_BASE, SpaceSettings(**settings))
