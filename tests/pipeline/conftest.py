@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .fakes import FakeDevice, Workplace, write_pipeline
+from .fakes import FakeDevice, Place, write_pipeline
 
 BUDGET = "4ms"
 
@@ -21,18 +21,18 @@ def installed(patch: pytest.MonkeyPatch, fake: FakeDevice) -> FakeDevice:
 
 
 @pytest.fixture(scope="session")
-def finished(tiny_checkpoint: Path, tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """The whole flow under a budget of 4 ms. Not to be changed: `workplace` is a copy."""
+def finished(tiny_checkpoint: Path, tiny_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The whole flow under a budget of 4 ms. Not to be changed: `place` is a copy."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
-        workplace = Workplace(folder, write_pipeline(folder, tiny_checkpoint, tiny_csv), installed(patch, FakeDevice()))
-        workplace.job(BUDGET).run()
-    return workplace
+        place = Place(folder, write_pipeline(folder, tiny_checkpoint, tiny_csv), installed(patch, FakeDevice()))
+        place.job(BUDGET).run()
+    return place
 
 
 @pytest.fixture
-def workplace(finished: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+def place(finished: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A copy of the finished run, with a device that has not been asked anything yet."""
     folder = tmp_path / "copy"
     shutil.copytree(finished.folder, folder)
-    return Workplace(folder, folder / finished.pipeline.name, installed(monkeypatch, FakeDevice()))
+    return Place(folder, folder / finished.pipeline.name, installed(monkeypatch, FakeDevice()))

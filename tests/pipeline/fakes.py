@@ -151,7 +151,7 @@ class FakeDevice:
 
 
 @dataclass
-class Workplace:
+class Place:
     """Where a job runs: its files, its fake device, and what it said on standard error."""
 
     folder: Path

@@ -15,21 +15,21 @@ from instatune_deploy.files import folder_sha256
 from instatune_deploy.pipeline.export import ATTEMPTS
 
 from .conftest import BUDGET
-from .fakes import Workplace, accuracy_of
+from .fakes import Place, accuracy_of
 
 
 @pytest.fixture
-def unmade(workplace: Workplace) -> Workplace:
+def unmade(place: Place) -> Place:
     """A finished search whose artifact is not made yet."""
-    shutil.rmtree(workplace.artifact)
-    return workplace
+    shutil.rmtree(place.artifact)
+    return place
 
 
 def entries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_over_budget_on_the_finished_files_the_next_best_is_tried(unmade: Workplace, finished: Workplace) -> None:
+def test_over_budget_on_the_finished_files_the_next_best_is_tried(unmade: Place, finished: Place) -> None:
     best = read_manifest(finished.artifact).deployment
     unmade.fake.slower = lambda deployment: 2.0 if deployment == best else 1.0
     unmade.job(BUDGET).run()
@@ -43,7 +43,7 @@ def test_over_budget_on_the_finished_files_the_next_best_is_tried(unmade: Workpl
     assert entries(unmade.output) == ["tiny-cpu"]
 
 
-def test_none_keeps_the_budget_on_the_finished_files(unmade: Workplace) -> None:
+def test_none_keeps_the_budget_on_the_finished_files(unmade: Place) -> None:
     unmade.fake.slower = lambda deployment: 10.0
     with pytest.raises(NoArchitectureFits, match="did not keep it on their finished files"):
         unmade.job(BUDGET).run()
@@ -53,14 +53,14 @@ def test_none_keeps_the_budget_on_the_finished_files(unmade: Workplace) -> None:
     assert entries(unmade.output) == []
 
 
-def test_finished_files_whose_latency_cannot_be_believed(unmade: Workplace) -> None:
+def test_finished_files_whose_latency_cannot_be_believed(unmade: Place) -> None:
     unmade.fake.noisy = lambda deployment, device: True
     with pytest.raises(TooNoisy, match=r"cannot be believed: other processes used 2\.0 of 2 processors"):
         unmade.job(BUDGET).run()
     assert entries(unmade.output) == []
 
 
-def test_a_graph_that_is_another_network(unmade: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_is_another_network(unmade: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is exported says something else than PyTorch: no artifact."""
     from instatune_deploy.pipeline.bench import Bench
 
@@ -73,31 +73,29 @@ def test_a_graph_that_is_another_network(unmade: Workplace, monkeypatch: pytest.
 
 @pytest.mark.parametrize("step", ["add_graph", "add_preprocessing", "add_samples", "finish"])
 @pytest.mark.parametrize("older", [True, False])
-def test_a_full_disk_leaves_no_half_artifact(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, step: str, older: bool
-) -> None:
+def test_a_full_disk_leaves_no_half_artifact(place: Place, monkeypatch: pytest.MonkeyPatch, step: str, older: bool) -> None:
     from instatune_deploy.artifact.write import Draft
 
     def full(draft: Draft, *_: Any) -> None:
         (draft.folder / "half").write_bytes(b"x" * 1000)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    (workplace.artifact / "config.json").write_text("{}")  # so it is made anew
-    before = folder_sha256(workplace.artifact)
+    (place.artifact / "config.json").write_text("{}")  # so it is made anew
+    before = folder_sha256(place.artifact)
     if not older:
-        shutil.rmtree(workplace.artifact)
+        shutil.rmtree(place.artifact)
     monkeypatch.setattr(Draft, step, full)
     with pytest.raises(BadInput) as caught:
-        workplace.job(BUDGET).run()
-    assert caught.value.message == f"cannot write {workplace.artifact}: the disk is full; free some space and run again"
-    assert entries(workplace.output) == (["tiny-cpu"] if older else [])
+        place.job(BUDGET).run()
+    assert caught.value.message == f"cannot write {place.artifact}: the disk is full; free some space and run again"
+    assert entries(place.output) == (["tiny-cpu"] if older else [])
     if older:
-        assert folder_sha256(workplace.artifact) == before
+        assert folder_sha256(place.artifact) == before
 
 
 @pytest.mark.parametrize("change", ["tampered", "truncated", "missing", "added", "manifest"])
-def test_a_changed_artifact_is_not_reused(workplace: Workplace, change: str) -> None:
-    path = workplace.artifact / "tokenizer.json"
+def test_a_changed_artifact_is_not_reused(place: Place, change: str) -> None:
+    path = place.artifact / "tokenizer.json"
     content = path.read_bytes()
     if change == "tampered":
         path.write_bytes(content.replace(b"good", b"evil", 1))
@@ -106,19 +104,19 @@ def test_a_changed_artifact_is_not_reused(workplace: Workplace, change: str) -> 
     elif change == "missing":
         path.unlink()
     elif change == "added":
-        (workplace.artifact / "more.txt").write_text("")
+        (place.artifact / "more.txt").write_text("")
     else:
-        manifest = workplace.artifact / "manifest.json"
+        manifest = place.artifact / "manifest.json"
         manifest.write_text(manifest.read_text(encoding="utf-8").replace('"p90"', '"p50"', 1), encoding="utf-8")
-    workplace.job(BUDGET).run()
-    assert "reused" not in workplace.said.partition("export: ")[2]
-    assert len(workplace.fake.remeasured) == 1
-    assert workplace.fake.measured == []
+    place.job(BUDGET).run()
+    assert "reused" not in place.said.partition("export: ")[2]
+    assert len(place.fake.remeasured) == 1
+    assert place.fake.measured == []
     assert path.read_bytes() == content
-    assert all(check.ok for check in check_files(workplace.artifact, read_manifest(workplace.artifact)))
+    assert all(check.ok for check in check_files(place.artifact, read_manifest(place.artifact)))
 
 
-def test_another_folder_is_never_overwritten(unmade: Workplace) -> None:
+def test_another_folder_is_never_overwritten(unmade: Place) -> None:
     unmade.artifact.mkdir()
     (unmade.artifact / "thesis.txt").write_text("years of work")
     with pytest.raises(BadInput, match="it exists and is no artifact; move it away"):
@@ -126,7 +124,7 @@ def test_another_folder_is_never_overwritten(unmade: Workplace) -> None:
     assert entries(unmade.artifact) == ["thesis.txt"]
 
 
-def test_the_artifact_is_read_with_onnxruntime_or_openvino_alone(finished: Workplace) -> None:
+def test_the_artifact_is_read_with_onnxruntime_or_openvino_alone(finished: Place) -> None:
     """What a receiver does, without this package."""
     import numpy as np
 

@@ -19,7 +19,7 @@ from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
 from instatune_deploy.pipeline.supernet import load_supernet
 
 from .conftest import BUDGET
-from .fakes import UPPER, Workplace, accuracy_of, latency_of
+from .fakes import UPPER, Place, accuracy_of, latency_of
 
 FORBIDDEN = [
     "instatune_deploy.finetune.trainer.finetune",
@@ -38,7 +38,7 @@ def nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(name, forbidden)
 
 
-def test_the_manifest_says_what_the_contract_promises(finished: Workplace) -> None:
+def test_the_manifest_says_what_the_contract_promises(finished: Place) -> None:
     value = read_json(finished.artifact / "manifest.json")
     assert set(value) >= {
         "schema_version", "device", "budget", "runtime", "precision", "threads", "batch_size", "input_shapes", "architecture",
@@ -63,7 +63,7 @@ def test_the_manifest_says_what_the_contract_promises(finished: Workplace) -> No
         assert entry == {"sha256": file_sha256(finished.artifact / name), "bytes": (finished.artifact / name).stat().st_size}
 
 
-def test_what_it_promises_is_what_was_measured(finished: Workplace) -> None:
+def test_what_it_promises_is_what_was_measured(finished: Place) -> None:
     manifest = read_manifest(finished.artifact)
     assert finished.fake.remeasured == [manifest.deployment]
     took = latency_of(manifest.architecture, manifest.runtime)
@@ -80,7 +80,7 @@ def test_what_it_promises_is_what_was_measured(finished: Workplace) -> None:
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_its_accuracy_is_the_finished_graphs_own(finished: Workplace, split: str) -> None:
+def test_its_accuracy_is_the_finished_graphs_own(finished: Place, split: str) -> None:
     """Counted by the graph's runtime on every row of the split; PyTorch agrees."""
     manifest = read_manifest(finished.artifact)
     inputs = load_inputs(load_pipeline(str(finished.pipeline)))
@@ -90,13 +90,13 @@ def test_its_accuracy_is_the_finished_graphs_own(finished: Workplace, split: str
     assert getattr(manifest.accuracy, split) == pytest.approx(evaluator.accuracy(manifest.architecture), abs=1e-9)
 
 
-def test_the_artifact_is_verified(finished: Workplace) -> None:
+def test_the_artifact_is_verified(finished: Place) -> None:
     report = verify(finished.artifact, finished.fake.verify_again)
     assert report.ok
     assert {check.name for check in report.checks} >= {"parity", "budget", "file samples.npz"}
 
 
-def test_the_samples_are_test_rows_as_pytorch_sees_them(finished: Workplace, tiny_csv: Path) -> None:
+def test_the_samples_are_test_rows_as_pytorch_sees_them(finished: Place, tiny_csv: Path) -> None:
     import torch
     from transformers import AutoTokenizer
 
@@ -113,7 +113,7 @@ def test_the_samples_are_test_rows_as_pytorch_sees_them(finished: Workplace, tin
     assert text in tiny_csv.read_text(encoding="utf-8")
 
 
-def test_no_measurement_and_no_accuracy_twice(finished: Workplace) -> None:
+def test_no_measurement_and_no_accuracy_twice(finished: Place) -> None:
     assert len(set(finished.fake.measured)) == len(finished.fake.measured)
     # each architecture on the validation rows, the full and the chosen one on the test rows too
     assert len(finished.fake.evaluated) - len(set(finished.fake.evaluated)) <= 1
@@ -123,69 +123,63 @@ def test_no_measurement_and_no_accuracy_twice(finished: Workplace) -> None:
     assert len(kept) > 16  # the design, 8 architectures in 2 runs, and what the search proposed
 
 
-def test_the_same_again_does_nothing(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_same_again_does_nothing(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     nothing_new(monkeypatch)
-    before = folder_sha256(workplace.artifact), folder_sha256(workplace.work / "supernets")
-    workplace.job(BUDGET).run()
-    assert (folder_sha256(workplace.artifact), folder_sha256(workplace.work / "supernets")) == before
-    assert workplace.fake.measured == workplace.fake.remeasured == workplace.fake.evaluated == []
-    assert "fine-tuned before" in workplace.said
-    assert "profile and search: done before" in workplace.said
-    assert "made before, its files are unchanged, reused" in workplace.said
+    before = folder_sha256(place.artifact), folder_sha256(place.work / "supernets")
+    place.job(BUDGET).run()
+    assert (folder_sha256(place.artifact), folder_sha256(place.work / "supernets")) == before
+    assert place.fake.measured == place.fake.remeasured == place.fake.evaluated == []
+    assert "fine-tuned before" in place.said
+    assert "profile and search: done before" in place.said
+    assert "made before, its files are unchanged, reused" in place.said
     shown = capsys.readouterr().out
     assert "full model" in shown
     assert "artifact" in shown
-    assert f"artifact: {workplace.artifact}" in shown
+    assert f"artifact: {place.artifact}" in shown
 
 
-def test_the_work_may_be_moved(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_work_may_be_moved(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     nothing_new(monkeypatch)
-    moved = Workplace(tmp_path / "moved", tmp_path / "moved" / "tiny.yaml", workplace.fake)
-    shutil.move(workplace.folder, moved.folder)
+    moved = Place(tmp_path / "moved", tmp_path / "moved" / "tiny.yaml", place.fake)
+    shutil.move(place.folder, moved.folder)
     moved.job(BUDGET).run()
-    assert workplace.fake.measured == []
+    assert place.fake.measured == []
 
 
-def test_another_budget_measures_only_what_is_new(
-    workplace: Workplace, finished: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_budget_measures_only_what_is_new(place: Place, finished: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing_new(monkeypatch)
-    workplace.job("5ms").run()
-    assert not set(workplace.fake.measured) & set(finished.fake.measured)
-    assert not set(workplace.fake.evaluated) & set(finished.fake.evaluated)
-    assert len(set(workplace.fake.measured)) == len(workplace.fake.measured) > 0
-    assert "profile: 16 deployments, 0 of them not measured before" in workplace.said
-    manifest = read_manifest(workplace.artifact)
+    place.job("5ms").run()
+    assert not set(place.fake.measured) & set(finished.fake.measured)
+    assert not set(place.fake.evaluated) & set(finished.fake.evaluated)
+    assert len(set(place.fake.measured)) == len(place.fake.measured) > 0
+    assert "profile: 16 deployments, 0 of them not measured before" in place.said
+    manifest = read_manifest(place.artifact)
     assert manifest.budget is not None
     assert manifest.budget.limit_ms == 5
     assert manifest.latency_ms.p90 <= 5
 
 
-def test_another_statistic(workplace: Workplace) -> None:
+def test_another_statistic(place: Place) -> None:
     """``p99:4ms`` is judged by p99, which the fake device has half as much again as p90."""
-    workplace.job("p99:4ms").run()
-    manifest = read_manifest(workplace.artifact)
+    place.job("p99:4ms").run()
+    manifest = read_manifest(place.artifact)
     assert manifest.budget is not None
     assert manifest.budget.statistic == "p99"
     assert manifest.latency_ms.p99 == pytest.approx(1.5 * latency_of(manifest.architecture, manifest.runtime))
     assert manifest.latency_ms.p99 * UPPER <= 4
 
 
-def test_another_seed_is_another_supernet(workplace: Workplace) -> None:
-    workplace.job(BUDGET, seed=1).finetune()
-    assert len(list((workplace.work / "supernets").iterdir())) == 2
+def test_another_seed_is_another_supernet(place: Place) -> None:
+    place.job(BUDGET, seed=1).finetune()
+    assert len(list((place.work / "supernets").iterdir())) == 2
 
 
-def test_a_killed_search_measures_only_the_rest(
-    workplace: Workplace, finished: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_search_measures_only_the_rest(place: Place, finished: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was in the store when it stopped is not measured again, and the end is the same."""
-    shutil.rmtree(workplace.work / "searches")
-    shutil.rmtree(workplace.output)
-    (workplace.work / "measurements.sqlite").unlink()
-    measure, seen = workplace.fake.measure_graph, workplace.fake.measured
+    shutil.rmtree(place.work / "searches")
+    shutil.rmtree(place.output)
+    (place.work / "measurements.sqlite").unlink()
+    measure, seen = place.fake.measure_graph, place.fake.measured
 
     def killed(*arguments: Any) -> Any:
         if len(seen) == 18:
@@ -195,24 +189,24 @@ def test_a_killed_search_measures_only_the_rest(
     with monkeypatch.context() as patch:
         patch.setattr("instatune_deploy.pipeline.bench.measure_graph", killed)
         with pytest.raises(KeyboardInterrupt):
-            workplace.job(BUDGET).run()
-    assert not workplace.artifact.exists()
-    workplace.job(BUDGET).run()
+            place.job(BUDGET).run()
+    assert not place.artifact.exists()
+    place.job(BUDGET).run()
     assert seen == finished.fake.measured
-    assert read_manifest(workplace.artifact).architecture == read_manifest(finished.artifact).architecture
+    assert read_manifest(place.artifact).architecture == read_manifest(finished.artifact).architecture
 
 
-def test_the_same_seed_searches_the_same(workplace: Workplace, finished: Workplace) -> None:
+def test_the_same_seed_searches_the_same(place: Place, finished: Place) -> None:
     """Latencies measured anew, predictors fitted anew: the same deployments in the same order."""
-    shutil.rmtree(workplace.work / "searches")
-    (workplace.work / "measurements.sqlite").unlink()
-    workplace.job(BUDGET).search()
-    assert workplace.fake.measured == finished.fake.measured
-    one, other = (read_json(next((place.work / "searches").glob("*/search.json"))) for place in (workplace, finished))
+    shutil.rmtree(place.work / "searches")
+    (place.work / "measurements.sqlite").unlink()
+    place.job(BUDGET).search()
+    assert place.fake.measured == finished.fake.measured
+    one, other = (read_json(next((each.work / "searches").glob("*/search.json"))) for each in (place, finished))
     assert one == other
 
 
-def test_promises_are_kept_beside_what_was_measured(finished: Workplace) -> None:
+def test_promises_are_kept_beside_what_was_measured(finished: Place) -> None:
     points = read_json(next((finished.work / "searches").glob("*/search.json")))["points"]
     assert [point["predicted"] is None for point in points[:16]] == [True] * 16  # the design: nothing was known then
     for point in points[16:]:
@@ -222,9 +216,9 @@ def test_promises_are_kept_beside_what_was_measured(finished: Workplace) -> None
     assert points[16:]
 
 
-def test_nothing_fits(workplace: Workplace) -> None:
+def test_nothing_fits(place: Place) -> None:
     with pytest.raises(NoArchitectureFits) as caught:
-        workplace.job("1ms").run()
+        place.job("1ms").run()
     assert caught.value.exit_code == 3
     # the smallest: 2 layers, 2 heads, MLP 21, in OpenVINO: 0.8 * (1 + 1 + 0.4 + 0.42)
     match = re.fullmatch(
@@ -235,100 +229,100 @@ def test_nothing_fits(workplace: Workplace) -> None:
     assert match is not None, caught.value.message
     budget = match[2]
     assert float(budget.removesuffix("ms")) == pytest.approx(2.256 * UPPER * 1.05, abs=0.01)
-    workplace.job(budget).run()  # it does
-    assert read_manifest(workplace.artifact).latency_ms.p90 <= float(budget.removesuffix("ms"))
+    place.job(budget).run()  # it does
+    assert read_manifest(place.artifact).latency_ms.p90 <= float(budget.removesuffix("ms"))
 
 
-def test_a_failed_run_leaves_the_older_artifact(workplace: Workplace) -> None:
-    before = folder_sha256(workplace.artifact)
+def test_a_failed_run_leaves_the_older_artifact(place: Place) -> None:
+    before = folder_sha256(place.artifact)
     with pytest.raises(NoArchitectureFits):
-        workplace.job("1ms").run()
-    assert folder_sha256(workplace.artifact) == before
+        place.job("1ms").run()
+    assert folder_sha256(place.artifact) == before
 
 
 @pytest.mark.parametrize(("budget", "says"), [("50ms", True), (None, False), (BUDGET, False)])
-def test_the_full_model_fits(workplace: Workplace, budget: str | None, says: bool) -> None:
-    workplace.job(budget).run()
+def test_the_full_model_fits(place: Place, budget: str | None, says: bool) -> None:
+    place.job(budget).run()
     line = "the full model already keeps 50ms: 5.73 ms in openvino fp32"  # 0.8 * 7.16
-    assert (line in workplace.said) is says
-    assert ("already keeps" in workplace.said) is says
-    assert (read_manifest(workplace.artifact).budget is None) is (budget is None)
+    assert (line in place.said) is says
+    assert ("already keeps" in place.said) is says
+    assert (read_manifest(place.artifact).budget is None) is (budget is None)
 
 
-def test_a_device_that_fails_does_not_stop_the_next(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
-    workplace.profiles = ("noisy-cpu", "tiny-cpu", "third-cpu")
-    workplace.fake.noisy = lambda deployment, device: device == "noisy-cpu"
-    shutil.rmtree(workplace.output)
-    (workplace.work / "measurements.sqlite").unlink()
+def test_a_device_that_fails_does_not_stop_the_next(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.profiles = ("noisy-cpu", "tiny-cpu", "third-cpu")
+    place.fake.noisy = lambda deployment, device: device == "noisy-cpu"
+    shutil.rmtree(place.output)
+    (place.work / "measurements.sqlite").unlink()
     with pytest.raises(TooNoisy, match=r"^1 of 3 devices have no result; see above$"):
-        workplace.job(BUDGET).run()
-    assert sorted(path.name for path in workplace.output.iterdir()) == ["third-cpu", "tiny-cpu"]
-    assert "Error: device noisy-cpu: device 'noisy-cpu': 16 of 16 measurements could not be believed" in workplace.said
-    assert str(workplace.output / "third-cpu") in capsys.readouterr().out
+        place.job(BUDGET).run()
+    assert sorted(path.name for path in place.output.iterdir()) == ["third-cpu", "tiny-cpu"]
+    assert "Error: device noisy-cpu: device 'noisy-cpu': 16 of 16 measurements could not be believed" in place.said
+    assert str(place.output / "third-cpu") in capsys.readouterr().out
     # the third has the settings of the second: it finds the same measurements by their keys
-    with MeasurementStore(workplace.work / "measurements.sqlite") as store:
+    with MeasurementStore(place.work / "measurements.sqlite") as store:
         assert {measurement.device for measurement in store.select()} == {"tiny-cpu"}
         assert len(store.select(believed=False, device="noisy-cpu")) == 16
 
 
-def test_the_worst_code_counts(workplace: Workplace) -> None:
-    workplace.profiles = ("noisy-cpu", "tiny-cpu")
-    (workplace.work / "measurements.sqlite").unlink()
-    workplace.fake.noisy = lambda deployment, device: device == "noisy-cpu"
+def test_the_worst_code_counts(place: Place) -> None:
+    place.profiles = ("noisy-cpu", "tiny-cpu")
+    (place.work / "measurements.sqlite").unlink()
+    place.fake.noisy = lambda deployment, device: device == "noisy-cpu"
     with pytest.raises(UserError) as caught:
-        workplace.job("1ms").run()
+        place.job("1ms").run()
     assert caught.value.exit_code == 5
-    assert "Error: device tiny-cpu: nothing keeps 1ms" in workplace.said
+    assert "Error: device tiny-cpu: nothing keeps 1ms" in place.said
 
 
-def test_a_few_unbelieved_measurements_are_left_out(workplace: Workplace, finished: Workplace) -> None:
-    (workplace.work / "measurements.sqlite").unlink()
+def test_a_few_unbelieved_measurements_are_left_out(place: Place, finished: Place) -> None:
+    (place.work / "measurements.sqlite").unlink()
     lost = {finished.fake.measured[index] for index in (4, 7, 8)}  # three networks, each in one of its two runs
-    workplace.fake.noisy = lambda deployment, device: deployment in lost
-    workplace.job(BUDGET).run()
-    assert "3 of 16 latencies could not be believed and are left out" in workplace.said
-    result = read_json(max((workplace.work / "searches").glob("*/search.json"), key=lambda path: path.stat().st_mtime_ns))
+    place.fake.noisy = lambda deployment, device: deployment in lost
+    place.job(BUDGET).run()
+    assert "3 of 16 latencies could not be believed and are left out" in place.said
+    result = read_json(max((place.work / "searches").glob("*/search.json"), key=lambda path: path.stat().st_mtime_ns))
     measured = {(str(point["architecture"]), point["runtime"]) for point in result["points"]}
     assert not measured & {(str(item.architecture.to_json()), item.runtime) for item in lost}
 
 
-def test_too_few_believed_measurements_are_noise(workplace: Workplace, finished: Workplace) -> None:
+def test_too_few_believed_measurements_are_noise(place: Place, finished: Place) -> None:
     """Of 8 networks one is lost: fewer than a predictor needs, and no mistake of the user's."""
-    (workplace.work / "measurements.sqlite").unlink()
+    (place.work / "measurements.sqlite").unlink()
     lost = set(finished.fake.measured[4:6])
-    workplace.fake.noisy = lambda deployment, device: deployment in lost
+    place.fake.noisy = lambda deployment, device: deployment in lost
     with pytest.raises(TooNoisy, match="2 of 16 measurements could not be believed"):
-        workplace.job(BUDGET).run()
+        place.job(BUDGET).run()
 
 
-def test_a_space_of_a_few_networks_is_measured_whole(workplace: Workplace) -> None:
+def test_a_space_of_a_few_networks_is_measured_whole(place: Place) -> None:
     """There is nothing to predict then, and the best of all is handed over."""
-    text = workplace.pipeline.read_text(encoding="utf-8")
-    workplace.pipeline.write_text(text + "space: {depths: [2, 4], heads: [4], mlp_widths: [64]}\n", encoding="utf-8")
-    workplace.job(BUDGET).run()
+    text = place.pipeline.read_text(encoding="utf-8")
+    place.pipeline.write_text(text + "space: {depths: [2, 4], heads: [4], mlp_widths: [64]}\n", encoding="utf-8")
+    place.job(BUDGET).run()
     # two networks in two runs; the full one's graph is that of the other super-network, and was measured
-    assert len(workplace.fake.measured) == 2
+    assert len(place.fake.measured) == 2
     # 0.8 * (1 + 1 + 0.8 + 1.28): two layers in OpenVINO; in ONNX Runtime they take 4.08 ms
-    manifest = read_manifest(workplace.artifact)
+    manifest = read_manifest(place.artifact)
     assert (manifest.architecture.depth, manifest.runtime) == (2, "openvino")
     assert manifest.latency_ms.p90 == pytest.approx(3.264)
 
 
-def test_only_its_stage_runs(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree(workplace.output)
+def test_only_its_stage_runs(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(place.output)
     nothing_new(monkeypatch)
-    workplace.job(BUDGET).profile()
-    workplace.job(BUDGET).search()
-    assert list(workplace.output.iterdir()) == []
+    place.job(BUDGET).profile()
+    place.job(BUDGET).search()
+    assert list(place.output.iterdir()) == []
     assert "front" in capsys.readouterr().out
 
 
-def test_an_unwritable_folder_is_said_before_anything_long(workplace: Workplace) -> None:
-    shutil.rmtree(workplace.output)
-    workplace.output.write_text("a file")
-    with pytest.raises(BadInput, match=f"cannot write to {workplace.output}: file exists"):
-        workplace.job(BUDGET)
+def test_an_unwritable_folder_is_said_before_anything_long(place: Place) -> None:
+    shutil.rmtree(place.output)
+    place.output.write_text("a file")
+    with pytest.raises(BadInput, match=f"cannot write to {place.output}: file exists"):
+        place.job(BUDGET)
 
 
-def test_files_of_the_finished_artifact_are_whole(finished: Workplace) -> None:
+def test_files_of_the_finished_artifact_are_whole(finished: Place) -> None:
     assert all(check.ok for check in check_files(finished.artifact, read_manifest(finished.artifact)))

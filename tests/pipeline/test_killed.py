@@ -17,7 +17,7 @@ from instatune_deploy.devices.store import MeasurementStore
 from instatune_deploy.files import read_json
 
 from .conftest import BUDGET, installed
-from .fakes import FakeDevice, Workplace, write_pipeline, write_profile
+from .fakes import FakeDevice, Place, write_pipeline, write_profile
 from .killed import ROWS, STEP
 
 STEPS = 20
@@ -25,13 +25,13 @@ TESTS = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def fresh(tiny_checkpoint: Path, tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+def fresh(tiny_checkpoint: Path, tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Nothing done yet; a checkpoint after every step."""
     pipeline = write_pipeline(tmp_path, tiny_checkpoint, tiny_csv, steps=STEPS, checkpoint_steps=1)
-    return Workplace(tmp_path, pipeline, installed(monkeypatch, FakeDevice()))
+    return Place(tmp_path, pipeline, installed(monkeypatch, FakeDevice()))
 
 
-def kill_in(moment: str, place: Workplace, *command: str) -> str:
+def kill_in(moment: str, place: Place, *command: str) -> str:
     """Run the command until it kills itself in ``moment``; what it said on standard error."""
     steps = str(place.folder / "steps.txt")
     where = ["--pipeline", str(place.pipeline), "--work", str(place.work)]
@@ -47,17 +47,17 @@ def kill_in(moment: str, place: Workplace, *command: str) -> str:
     return done.stderr
 
 
-def trained(place: Workplace) -> list[int]:
+def trained(place: Place) -> list[int]:
     """Every training step that was begun, by its number."""
     return [int(line) for line in (place.folder / "steps.txt").read_text().split()]
 
 
-def weights(place: Workplace) -> dict[str, object]:
+def weights(place: Place) -> dict[str, object]:
     (folder,) = (place.work / "supernets").iterdir()
     return {name: value.tolist() for name, value in load_file(folder / "model" / "model.safetensors").items()}
 
 
-def test_killed_in_one_stage_after_the_other(fresh: Workplace, finished: Workplace) -> None:
+def test_killed_in_one_stage_after_the_other(fresh: Place, finished: Place) -> None:
     deploy = ["--device", str(write_profile(fresh.folder)), "--budget", BUDGET, "--output", str(fresh.output)]
 
     def rows() -> list[object]:
@@ -95,7 +95,7 @@ def test_killed_in_one_stage_after_the_other(fresh: Workplace, finished: Workpla
     assert read_manifest(fresh.artifact).deployment == read_manifest(finished.artifact).deployment
 
 
-def test_ctrl_c(fresh: Workplace, tiny_checkpoint: Path, tiny_csv: Path) -> None:
+def test_ctrl_c(fresh: Place, tiny_checkpoint: Path, tiny_csv: Path) -> None:
     endless = write_pipeline(fresh.folder, tiny_checkpoint, tiny_csv, steps=1_000_000, checkpoint_steps=1)
     command = ["finetune", "--pipeline", str(endless), "--work", str(fresh.work)]
     process = subprocess.Popen(
