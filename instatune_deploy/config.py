@@ -94,7 +94,7 @@ class FinetuneSettings(Settings):
     alpha: float = Field(0.3, ge=0, le=1, description="weight of the cross-entropy against the distillation (Eq. 1)")
     temperature: float = Field(1.0, gt=0, description="softens both distributions of the distillation")
     sampler: Literal["uniform", "sandwich", "alternating"] = Field(
-        "sandwich",
+        "alternating",
         description="sub-networks of a step beside the full one: one uniform (paper), the smallest and one uniform, or either",
     )
     importance_rows: int = Field(256, ge=0, description="training rows that order heads and neurons; 0 leaves their order")

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from instatune_deploy.errors import BadInput, UserError
 
 CHUNK_BYTES = 1 << 20
@@ -81,7 +83,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
     """
     with clear_os_errors(f"cannot write {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        _drop_abandoned(target)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{_scratch(target)}{os.getpid()}."))
     try:
         with clear_os_errors(f"cannot write {target}"):
             yield scratch
@@ -89,6 +92,18 @@ def whole_folder(target: Path) -> Iterator[Path]:
             replace_folder(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch(target: Path) -> str:
+    return f".{target.name}.scratch."
+
+
+def _drop_abandoned(target: Path) -> None:
+    """Remove scratch folders whose process was killed before it could."""
+    for path in target.parent.iterdir():
+        pid = path.name.removeprefix(_scratch(target)).partition(".")[0]
+        if path.name.startswith(_scratch(target)) and pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def replace_folder(new: Path, target: Path) -> None:

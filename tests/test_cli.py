@@ -88,7 +88,7 @@ def test_devices() -> None:
     assert result.stdout.startswith("this host: ")
     for name in ("generic-cpu", "laptop-cpu", "xeon-cpu"):
         assert f"\n{name}: " in result.stdout
-    assert "served by this host: onnxruntime fp32; 1 threads" in result.stdout
+    assert "served by this host: onnxruntime fp32; 1 thread," in result.stdout
     assert result.stderr == ""
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,19 @@ def test_check_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"cannot write to .*file exists"):
         files.check_writable(tmp_path / "file")
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    abandoned = tmp_path / f".artifact.scratch.{dead.pid}.x1"
+    living = tmp_path / f".artifact.scratch.{os.getpid()}.x2"
+    other = tmp_path / f".another.scratch.{dead.pid}.x3"
+    for folder in (abandoned, living, other):
+        (folder / "inner").mkdir(parents=True)
+    with files.whole_folder(tmp_path / "artifact") as scratch:
+        (scratch / "file").touch()
+    assert not abandoned.exists()
+    assert living.exists()
+    assert other.exists()
+    assert (tmp_path / "artifact" / "file").exists()

@@ -13,6 +13,7 @@ from instatune_deploy.config import Statistic
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import digest
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.words import counted
 
 SCHEMA_VERSION = 1
 STRICT_FIELDS = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -37,8 +38,7 @@ class Deployment:
         return {**asdict(self), "architecture": self.architecture.to_json()}
 
     def __str__(self) -> str:
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{self.architecture}; {self.runtime} {self.precision}, {threads}"
+        return f"{self.architecture}; {self.runtime} {self.precision}, {counted(self.threads, 'thread')}"
 
 
 @dataclass(frozen=True)

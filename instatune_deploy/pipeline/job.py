@@ -15,6 +15,7 @@ from instatune_deploy.errors import UserError
 from instatune_deploy.files import check_writable
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs, load_pipeline
 from instatune_deploy.terminal import Terminal
+from instatune_deploy.words import counted
 
 if TYPE_CHECKING:
     from instatune_deploy.devices.store import MeasurementStore
@@ -119,9 +120,9 @@ class Job:
         from instatune_deploy.pipeline.bench import Bench
         from instatune_deploy.pipeline.search import Searcher
 
-        runs = ", ".join(map(str, device.runs))
+        runs, threads = ", ".join(map(str, device.runs)), counted(device.threads, "thread")
         self.terminal.stage(
-            f"device {device.name}: {runs}; {device.threads} threads, batch {device.batch_size}, {device.sequence_length} tokens"
+            f"device {device.name}: {runs}; {threads}, batch {device.batch_size}, {device.sequence_length} tokens"
         )
         for skipped in device.skipped:
             self.terminal.result(f"{skipped.run} is left out: this host lacks {', '.join(skipped.missing)}")

@@ -8,14 +8,13 @@ from instatune_deploy.config import ProfileSettings
 from instatune_deploy.devices.host import Host
 from instatune_deploy.devices.profile import resolve
 from instatune_deploy.errors import BadInput
+from instatune_deploy.words import counted
 
 
 def device_lines(profiles: Sequence[ProfileSettings], host: Host) -> list[str]:
     """What ``instatune-deploy devices`` prints."""
-    lines = [
-        f"this host: {host.cpu_model or host.machine}, {host.cores} cores, {host.memory_bytes / 2**30:.0f} GiB, {host.os}",
-        "",
-    ]
+    memory = f"{host.memory_bytes / 2**30:.0f} GiB"
+    lines = [f"this host: {host.cpu_model or host.machine}, {counted(host.cores, 'core')}, {memory}, {host.os}", ""]
     for profile in profiles:
         lines.append(f"{profile.name}: {profile.description}")
         try:
@@ -25,7 +24,7 @@ def device_lines(profiles: Sequence[ProfileSettings], host: Host) -> list[str]:
         else:
             runs = ", ".join(map(str, device.runs))
             lines.append(
-                f"    served by this host: {runs}; {device.threads} threads, batch {device.batch_size}, "
+                f"    served by this host: {runs}; {counted(device.threads, 'thread')}, batch {device.batch_size}, "
                 f"{device.sequence_length} tokens, budgets mean {device.statistic}"
             )
             lines += [f"    {item.run} is left out: this host lacks {', '.join(item.missing)}" for item in device.skipped]

@@ -9,6 +9,7 @@ from typing import Any
 
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import digest
+from instatune_deploy.words import counted
 
 
 @dataclass(frozen=True)
@@ -61,4 +62,4 @@ class Architecture:
         """For people: ``4 layers, heads 12-12-8-6, MLP 1536-1024-1024-512``."""
         heads = "-".join(map(str, self.heads)) if len(set(self.heads)) > 1 else str(self.heads[0])
         widths = "-".join(map(str, self.mlp_widths)) if len(set(self.mlp_widths)) > 1 else str(self.mlp_widths[0])
-        return f"{self.depth} layers, heads {heads}, MLP {widths}"
+        return f"{counted(self.depth, 'layer')}, heads {heads}, MLP {widths}"
