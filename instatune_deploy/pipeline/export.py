@@ -43,8 +43,9 @@ class _OverBudget(UserError):
 def export_stage(searcher: Searcher, result: SearchResult, target: Path, terminal: Terminal) -> Exported:
     """Make the artifact of the most accurate point that keeps the budget.
 
-    It is measured again on the finished files in a fresh process. One that does not keep its budget there is not handed
-    over: the next best is tried. An artifact with the same key that still is what it was is reused.
+    It is measured again on the finished files, in three fresh processes some seconds apart, and the slowest is what its
+    manifest says. One that exceeds the budget there is not handed over: the next best is tried. An artifact with the same
+    key that still is what it was is reused.
     """
     terminal.stage(f"export: {target}")
     kept = _reusable(searcher, target)
@@ -90,10 +91,14 @@ def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, 
         artifact.add_samples(_samples(bench, small))
         parity = artifact.prove_parity()
         terminal.result(f"parity with PyTorch: {parity}")
-        timing = _timed_again(searcher, artifact)
-        took = f"{timing.statistic_ms(searcher.statistic):.2f} ms ({searcher.statistic}, {timing.count} runs)"
-        terminal.result(f"measured again on the finished files in a fresh process: {took}")
-        accuracy = {split: _shipped_accuracy(bench, artifact, deployment, split) for split in ("validation", "test")}
+        timings, accuracy = [_timed_again(searcher, artifact)], {}
+        for split in ("validation", "test"):
+            accuracy[split] = _shipped_accuracy(bench, artifact, deployment, split)
+            timings.append(_timed_again(searcher, artifact))
+        # a host may be slower for seconds on end without anything to see of it: what is promised is the slowest
+        timing = max(timings, key=lambda timing: timing.statistic_ms(searcher.statistic))
+        took = ", ".join(f"{timing.statistic_ms(searcher.statistic):.2f}" for timing in timings)
+        terminal.result(f"measured again on the finished files, each time in a fresh process: {took} ms ({searcher.statistic})")
         manifest = _manifest(searcher, result, point, artifact, timing, accuracy, parity)
         artifact.finish(manifest)
     from instatune_deploy.artifact.manifest import read_manifest
