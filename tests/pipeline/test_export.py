@@ -15,7 +15,7 @@ from instatune_deploy.files import folder_sha256
 from instatune_deploy.pipeline.export import ATTEMPTS
 
 from .conftest import BUDGET
-from .fakes import Place, accuracy_of
+from .fakes import Place, accuracy_of, latency_of
 
 
 @pytest.fixture
@@ -41,6 +41,15 @@ def test_over_budget_on_the_finished_files_the_next_best_is_tried(unmade: Place,
     assert second.latency_ms.p90 <= 4
     assert "more than 4ms; the next best is tried" in unmade.said
     assert entries(unmade.output) == ["tiny-cpu"]
+
+
+def test_the_slowest_of_three_fresh_measurements_is_promised(unmade: Place) -> None:
+    factors = iter([1.0, 1.1, 1.05])
+    unmade.fake.slower = lambda deployment: next(factors)
+    unmade.job("p90:40ms").run()
+    manifest = read_manifest(unmade.artifact)
+    expected = latency_of(manifest.architecture, manifest.runtime) * 1.1
+    assert manifest.latency_ms.p90 == pytest.approx(expected)
 
 
 def test_none_keeps_the_budget_on_the_finished_files(unmade: Place) -> None:
@@ -110,7 +119,7 @@ def test_a_changed_artifact_is_not_reused(place: Place, change: str) -> None:
         manifest.write_text(manifest.read_text(encoding="utf-8").replace('"p90"', '"p50"', 1), encoding="utf-8")
     place.job(BUDGET).run()
     assert "reused" not in place.said.partition("export: ")[2]
-    assert len(place.fake.remeasured) == 1
+    assert len(place.fake.remeasured) == 3
     assert place.fake.measured == []
     assert path.read_bytes() == content
     assert all(check.ok for check in check_files(place.artifact, read_manifest(place.artifact)))
