@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import get_args
@@ -10,7 +11,7 @@ from instatune_deploy.config import Statistic
 from instatune_deploy.errors import BadInput
 
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-FORM = re.compile(r"(?:(?P<statistic>[^:]*):)?(?P<number>[-+]?\d+(?:\.\d+)?)(?P<unit>[^\d.]*)")
+FORM = re.compile(r"(?:(?P<statistic>[^:]*):)?(?P<number>[-+]?[0-9]+(?:\.[0-9]+)?)(?P<unit>[^0-9.]*)")
 EXAMPLE = "a budget is a latency with its unit, such as 20ms, 1.5s or p90:20ms"
 
 
@@ -39,6 +40,8 @@ def parse_budget(text: str) -> Budget:
         raise BadInput(f"budget '{text}': the unit is missing; did you mean '{text}ms'?")
     if unit not in UNITS_MS:
         raise BadInput(f"budget '{text}': '{unit}' is no unit of time ({', '.join(UNITS_MS)}); {EXAMPLE}")
+    if not math.isfinite(number * UNITS_MS[unit]):
+        raise BadInput(f"budget '{text}': that is longer than any latency; {EXAMPLE}")
     if number <= 0:
         raise BadInput(f"budget '{text}': a latency must be more than 0")
     if statistic is not None and statistic not in get_args(Statistic):

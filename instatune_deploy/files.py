@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,11 +97,16 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def _scratch(target: Path) -> str:
-    return f".{target.name}.scratch."
+    # the host's name too: a process number says nothing on another host that shares the folder
+    return f".{target.name}.scratch.{socket.gethostname().replace('.', '-')}."
 
 
 def _drop_abandoned(target: Path) -> None:
-    """Remove scratch folders whose process was killed before it could."""
+    """Put right what a killed process left: its scratch folder, and the old ``target`` it had moved aside already."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.old.*"):
+        if not target.exists() and (path / target.name).is_dir():
+            os.replace(path / target.name, target)
+        shutil.rmtree(path, ignore_errors=True)
     for path in target.parent.iterdir():
         pid = path.name.removeprefix(_scratch(target)).partition(".")[0]
         if path.name.startswith(_scratch(target)) and pid.isdigit() and not psutil.pid_exists(int(pid)):

@@ -68,14 +68,18 @@ class Terminal:
     def _lines(self, total: int, label: str) -> Advance:
         """For logs: a line every `LINE_SECONDS` and one at the end."""
         start = last = time.monotonic()
+        before: int | None = None  # what an earlier run had done says nothing on this one's speed
 
         def advance(done: int, note: str) -> None:
-            nonlocal last
+            nonlocal last, before, start
             now = time.monotonic()
+            if before is None:
+                before, start = done, now
             if done < total and now - last < LINE_SECONDS:
                 return
             last = now
-            left = f", about {duration((now - start) / done * (total - done))} left" if 0 < done < total else ""
+            speed = (now - start) / (done - before) if done > before else None
+            left = f", about {duration(speed * (total - done))} left" if speed is not None and done < total else ""
             self.result(f"{label}: {done} of {total}{left}{'; ' + note if note else ''}")
 
         return advance

@@ -35,6 +35,7 @@ def test_good_budgets(text: str, limit_ms: float, statistic: str | None, shown: 
         ("20s20", "a budget is a latency with its unit, such as 20ms"),
         ("-5ms", "a latency must be more than 0"),
         ("0ms", "a latency must be more than 0"),
+        ("9" * 400 + "ms", "that is longer than any latency"),
         ("0.0s", "a latency must be more than 0"),
         ("abc", "a budget is a latency with its unit"),
         ("", "a budget is a latency with its unit"),

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,16 @@ def no_tokenizer(model: Path) -> None:
         (model / name).unlink(missing_ok=True)
 
 
+def configured(**changes: Any) -> Callable[[Path], None]:
+    """config.json with other values."""
+
+    def spoil(model: Path) -> None:
+        path = model / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return spoil
+
+
 def no_folder(model: Path) -> None:
     shutil.rmtree(model)
 
@@ -260,6 +271,10 @@ def no_folder(model: Path) -> None:
         (damaged_config, "not valid JSON (line 1"),
         (no_config, "has no config.json"),
         (no_tokenizer, "has no tokenizer"),
+        (configured(hidden_act="foo"), "the model cannot be loaded"),
+        (configured(hidden_size="wide"), "config.json cannot be used"),
+        (configured(num_hidden_layers=0), "num_hidden_layers must be at least 1"),
+        (configured(vocab_size=10), "tokens, the model only 10"),
         (no_folder, "no such file or folder"),
     ],
 )

@@ -187,9 +187,9 @@ def test_check_writable(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    abandoned = tmp_path / f".artifact.scratch.{dead.pid}.x1"
-    living = tmp_path / f".artifact.scratch.{os.getpid()}.x2"
-    other = tmp_path / f".another.scratch.{dead.pid}.x3"
+    abandoned = tmp_path / f"{files._scratch(tmp_path / 'artifact')}{dead.pid}.x1"
+    living = tmp_path / f"{files._scratch(tmp_path / 'artifact')}{os.getpid()}.x2"
+    other = tmp_path / f"{files._scratch(tmp_path / 'another')}{dead.pid}.x3"
     for folder in (abandoned, living, other):
         (folder / "inner").mkdir(parents=True)
     with files.whole_folder(tmp_path / "artifact") as scratch:

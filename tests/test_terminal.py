@@ -46,10 +46,21 @@ def test_progress_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal, stream = written()
     with terminal.progress(4, "steps") as advance:
         advance(1, "early")  # 5 s after the start: no line yet
-        advance(2, "loss 0.5")  # 25 s for two: 25 s for the other two
+        advance(2, "loss 0.5")  # 20 s since for one more: 40 s for the other two
         advance(3, "soon after")
         advance(4, "")
-    assert stream.getvalue().splitlines() == ["  steps: 2 of 4, about 25 s left; loss 0.5", "  steps: 4 of 4"]
+    assert stream.getvalue().splitlines() == ["  steps: 2 of 4, about 40 s left; loss 0.5", "  steps: 4 of 4"]
+
+
+def test_time_left_does_not_count_what_an_earlier_run_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 40.0, 50.0])
+    monkeypatch.setattr(terminal_module.time, "monotonic", lambda: next(clock))
+    terminal, stream = written()
+    with terminal.progress(100, "steps") as advance:
+        advance(91, "")
+        advance(94, "")  # 30 s for three: 60 s for the other six
+        advance(100, "")
+    assert stream.getvalue().splitlines() == ["  steps: 94 of 100, about 1 min 0 s left", "  steps: 100 of 100"]
 
 
 def test_progress_in_a_terminal_leaves_nothing_behind() -> None:

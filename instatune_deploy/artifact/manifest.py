@@ -84,7 +84,7 @@ class Accuracy(Record):
 
 
 class Baseline(Record):
-    """The full model as it would be shipped without a search: its best runtime here, the budget's statistic, validation rows."""
+    """The full model as most would ship it, in ONNX Runtime and fp32 where the device has that; validation rows."""
 
     latency_ms: Milliseconds
     accuracy: Fraction
@@ -115,7 +115,7 @@ class Manifest(Record):
     device:       name of the hardware profile
     budget:       None when none was asked for
     input_shapes: of every input of the graph; the budget is promised for these
-    predicted:    None when it was never predicted (the full model that fits at once)
+    predicted:    None when it was measured before there were predictors
     macs:         multiply-accumulate operations of one inference
     size_bytes:   of the graph's files
     host:         `Host.describe` of the machine the latency was measured on

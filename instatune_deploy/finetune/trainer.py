@@ -54,8 +54,7 @@ class SuperNetworkTrainer(SafeCheckpoints, Trainer):
         loss = instatune_loss(output.logits, subs, labels, self.settings.alpha, self.settings.temperature)
         if not torch.isfinite(loss):
             raise UserError(
-                f"the loss is no longer a number at step {self.state.global_step + 1}; the last checkpoint is kept: "
-                "lower finetune.learning_rate and run again"
+                f"the loss is no longer a number at step {self.state.global_step + 1}: lower finetune.learning_rate and run again"
             )
         return (loss, output) if return_outputs else loss
 

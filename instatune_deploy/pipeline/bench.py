@@ -87,7 +87,7 @@ class Bench:
             evaluator = self._evaluators[split]
             kept = evaluator.accuracy(architecture)
             where = {"split": split, "rows": len(evaluator.labels), "how": self._how}
-            self.store.add_accuracy(self.supernet.key, architecture, accuracy=kept, **where)  # type: ignore[arg-type]
+            self.store.add_accuracy(self.supernet.weights, architecture, accuracy=kept, **where)  # type: ignore[arg-type]
         return kept
 
     def graph(self, architecture: Architecture, runtime: str) -> Any:
@@ -99,7 +99,10 @@ class Bench:
     @cached_property
     def example(self) -> dict[str, np.ndarray]:
         """One batch of real validation rows at the device's shape: (batch_size, sequence_length) int64 each."""
-        return self.rows("validation", self.device.batch_size)
+        rows = self.rows("validation", self.device.batch_size)
+        # a batch larger than the validation rows repeats them
+        again = np.arange(self.device.batch_size) % len(rows["input_ids"])
+        return {name: values[again] for name, values in rows.items()}
 
     def rows(self, split: str, count: int | None = None) -> dict[str, np.ndarray]:
         """The first rows of a split, padded to the device's shape, (count, sequence_length) each; all for None."""
@@ -110,7 +113,7 @@ class Bench:
 
     def _kept(self, architecture: Architecture, split: str) -> float | None:
         rows = len(self.inputs.data.labels[split])  # type: ignore[index]
-        return self.store.find_accuracy(self.supernet.key, architecture, split=split, rows=rows, how=self._how)
+        return self.store.find_accuracy(self.supernet.weights, architecture, split=split, rows=rows, how=self._how)
 
     @property
     def _how(self) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 32
 ATTEMPTS = 5
+ACCURACY_TOLERANCE = 0.01
+"""On the same rows, so only the precision can make a difference: more than a point is another network."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Exported:
     manifest: Manifest
 
 
-class _OverBudget(UserError):
-    """The finished files took longer, in their own process, than the budget allows."""
+class _NotKept(UserError):
+    """The finished files are slower than the budget allows, or less accurate than what was searched."""
 
 
 def export_stage(searcher: Searcher, result: SearchResult, target: Path, terminal: Terminal) -> Exported:
@@ -53,14 +55,16 @@ def export_stage(searcher: Searcher, result: SearchResult, target: Path, termina
         terminal.result("made before, its files are unchanged, reused")
         return kept
     candidates = ranked(result, searcher.budget, searcher.statistic)
+    why = ""
     for point in candidates[:ATTEMPTS]:
         try:
             return _make(searcher, result, point, target, terminal)
-        except _OverBudget as error:
-            terminal.result(f"{error.message}; the next best is tried")
+        except _NotKept as error:
+            why = error.message
+            terminal.result(f"{why}; the next best is tried")
     raise NoArchitectureFits(
-        f"{len(candidates[:ATTEMPTS])} networks measured within {searcher.budget} did not keep it on their finished files: "
-        "this host is noisier than its measurements said; run again when it is quiet, or allow a little more"
+        f"the {len(candidates[:ATTEMPTS])} best networks measured did not keep it on their finished files (the last: {why}); "
+        "run again when this host is quiet, or allow a little more"
     )
 
 
@@ -94,6 +98,8 @@ def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, 
         timings, accuracy = [_timed_again(searcher, artifact)], {}
         for split in ("validation", "test"):
             accuracy[split] = _shipped_accuracy(bench, artifact, deployment, split)
+            if split == "validation" and accuracy[split] < point.accuracy - ACCURACY_TOLERANCE:
+                raise _NotKept(f"the finished files reach {accuracy[split]:.1%}, PyTorch {point.accuracy:.1%}")
             timings.append(_timed_again(searcher, artifact))
         # a host may be slower for seconds on end without anything to see of it: what is promised is the slowest
         timing = max(timings, key=lambda timing: timing.statistic_ms(searcher.statistic))
@@ -115,7 +121,7 @@ def _timed_again(searcher: Searcher, artifact: Draft) -> Timing:
         raise TooNoisy(f"the finished files' latency cannot be believed: {measurement.why}; run again on a quieter host")
     took = measurement.timing.statistic_ms(searcher.statistic)
     if searcher.budget is not None and took > searcher.budget.limit_ms:
-        raise _OverBudget(f"the finished files take {took:.2f} ms, more than {searcher.budget}")
+        raise _NotKept(f"the finished files take {took:.2f} ms, more than {searcher.budget}")
     return measurement.timing
 
 

@@ -56,14 +56,13 @@ def load_inputs(settings: PipelineSettings) -> PipelineInputs:
     folder = resolve(model.reference, sha256=model.sha256, revision=model.revision, kind="model", where="model.reference")
     check_model_folder(folder)
     config = load_config(folder)
-    family_of(config.model_type, str(folder))
-    positions = getattr(config, "max_position_embeddings", settings.data.max_length)
-    # RoBERTa's positions begin after its padding token
-    usable = positions - (config.pad_token_id + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0)
+    usable = family_of(config.model_type, str(folder)).positions(config)
     if settings.data.max_length > usable:
         raise BadInput(f"data.max_length: {settings.data.max_length} tokens are more than the model has positions ({usable})")
     inputs = PipelineInputs(settings, folder, load_rows(settings.data))
-    _ = inputs.tokenizer  # missing ones are found before the training, not after it
+    # what is wrong with the tokenizer is found before the training, not in it
+    if len(inputs.tokenizer) > config.vocab_size:
+        raise BadInput(f"{folder}: the tokenizer knows {len(inputs.tokenizer)} tokens, the model only {config.vocab_size}")
     if len(inputs.data.texts["train"]) < settings.finetune.batch_size:
         raise BadInput(
             f"{len(inputs.data.texts['train'])} training rows are fewer than one batch; "

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instatune_deploy.budget import Budget
-from instatune_deploy.config import PipelineSettings
+from instatune_deploy.config import PipelineSettings, ProfileSettings
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.profile import Device, load_profile, resolve
-from instatune_deploy.errors import UserError
+from instatune_deploy.errors import BadInput, UserError
 from instatune_deploy.files import check_writable
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs, load_pipeline
 from instatune_deploy.terminal import Terminal
@@ -48,7 +48,11 @@ class Job:
     ) -> Job:
         """``BadInput`` for an unknown pipeline or device, one that this host does not serve, or an unwritable folder."""
         settings = load_pipeline(pipeline)
-        profiles = {name: load_profile(name) for name in devices}
+        profiles: dict[str, ProfileSettings] = {}
+        for name in devices:
+            profile = load_profile(name)
+            if profiles.setdefault(profile.name, profile) != profile:
+                raise BadInput(f"--device {name}: another profile given is called '{profile.name}' too; rename one of them")
         served = [resolve(profile, this_host()) for profile in profiles.values()]
         limited = [replace(device, sequence_length=min(device.sequence_length, settings.data.max_length)) for device in served]
         check_writable(work)

@@ -62,8 +62,15 @@ def latency_ms(point: Point, statistic: Statistic) -> float:
 
 def keeps(point: Point, budget: Budget | None, statistic: Statistic) -> bool:
     """Whether a point's measured latency, upper confidence limit included, is within the budget."""
-    assert point.measurement.timing is not None
-    return budget is None or point.measurement.timing.upper_ms(statistic) <= budget.limit_ms
+    return budget is None or upper_ms(point, statistic) <= budget.limit_ms
+
+
+def upper_ms(point: Point, statistic: Statistic) -> float:
+    """What the point's latency stays below with 95% confidence; the slowest run where there were too few to say (p99)."""
+    timing = point.measurement.timing
+    assert timing is not None
+    upper = timing.limits[statistic].upper_ms
+    return timing.max_ms if upper is None else upper
 
 
 def ranked(result: SearchResult, budget: Budget | None, statistic: Statistic) -> list[Point]:
@@ -80,10 +87,8 @@ def ranked(result: SearchResult, budget: Budget | None, statistic: Statistic) ->
 def no_architecture_fits(result: SearchResult, budget: Budget | None, statistic: Statistic) -> NoArchitectureFits:
     """The error that says what would be possible."""
     fastest = min(result.points, key=lambda point: latency_ms(point, statistic))
-    assert fastest.measurement.timing is not None
-    upper = fastest.measurement.timing.upper_ms(statistic)
     # one decimal more than the latency has, rounded up: a budget that is sure to do
-    enough = np.ceil(upper * 1.05 * 100) / 100
+    enough = np.ceil(upper_ms(fastest, statistic) * 1.05 * 100) / 100
     took = f"{latency_ms(fastest, statistic):.2f} ms ({statistic}) at {fastest.accuracy:.1%} accuracy"
     return NoArchitectureFits(
         f"nothing keeps {budget}: the fastest found ({fastest.architecture}; {fastest.run}) takes {took}; "
@@ -99,6 +104,4 @@ def objectives(points: list[Point], statistic: Statistic) -> np.ndarray:
 def noise_of(point: Point, statistic: Statistic) -> float:
     timing = point.measurement.timing
     assert timing is not None
-    limits = timing.limits[statistic]
-    upper = timing.max_ms if limits.upper_ms is None else limits.upper_ms
-    return (upper - limits.lower_ms) / 2 / timing.statistic_ms(statistic)
+    return (upper_ms(point, statistic) - timing.limits[statistic].lower_ms) / 2 / timing.statistic_ms(statistic)

@@ -14,7 +14,8 @@ from instatune_deploy.devices.space import DeploymentSpace
 from instatune_deploy.errors import TooNoisy
 from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
-from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, objectives, quality_lines
+from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, objectives, quality_lines, upper_ms
+from instatune_deploy.pipeline.supernet import versions_of
 from instatune_deploy.predict.features import feature_names, features
 from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
 from instatune_deploy.predict.quality import Quality, held_out
@@ -87,7 +88,8 @@ class Searcher:
         while (asked := strategy.ask()) is not None:
             number += 1
             promised = self._fit(result)(asked) if result.points else np.empty((0, 2))
-            found = self._measure(asked, "profile" if number == 1 else f"search, round {number - 1}")
+            label = "profile" if number == 1 else f"search, round {number - 1}"
+            found = self._measure(asked, label, believed_before=len(result.points))
             result.points += found
             for row, values in zip(asked, promised, strict=False):
                 architecture, run = self._space.decode(row)
@@ -96,12 +98,24 @@ class Searcher:
                 np.array([self._space.encode(point.architecture, point.run) for point in found]).reshape(-1, asked.shape[1]),
                 objectives(found, self.statistic),
             )
+            if self.budget:
+                # what is chosen must keep the budget with its upper confidence limit: aim as much below it
+                margin = np.median(
+                    [upper_ms(point, self.statistic) / latency_ms(point, self.statistic) for point in result.points]
+                )
+                strategy.limits[0] = self.budget.limit_ms / margin
             self._report_round(result)
             if not self._enough(result.points):
                 if len(found) < len(asked):
                     raise self._too_noisy(len(asked) - len(found), len(asked))
                 break  # the space has no more, and all of it is measured
         result.volumes = strategy.volumes
+        full = self.bench.supernet.space.largest()
+        if all(point.architecture != full for point in result.points):
+            # not kept: everything is compared with the full model, and a later run may find it
+            raise TooNoisy(
+                f"device '{self.device.name}': the full model's latency could not be believed; run again when it is quiet"
+            )
         self._judge(result)
         return result
 
@@ -109,7 +123,7 @@ class Searcher:
     def _space(self) -> DeploymentSpace:
         return DeploymentSpace(self.bench.supernet.space, self.device.runs)
 
-    def _measure(self, genotypes: np.ndarray, label: str) -> list[Point]:
+    def _measure(self, genotypes: np.ndarray, label: str, believed_before: int = 0) -> list[Point]:
         wanted = [self._space.decode(row) for row in genotypes]
         fresh = sum(not self.bench.known(*item) for item in wanted)
         self.terminal.stage(f"{label}: {len(wanted)} deployments, {fresh} of them not measured before")
@@ -123,7 +137,7 @@ class Searcher:
         lost = len(wanted) - len(points)
         if lost:
             self.terminal.result(f"{lost} of {len(wanted)} latencies could not be believed and are left out (the store says why)")
-        if lost > len(wanted) / 2:
+        if lost > believed_before + len(points):
             raise self._too_noisy(lost, len(wanted))
         return points
 
@@ -227,17 +241,18 @@ class Searcher:
         accuracy.save(folder, "accuracy", [point.measurement.key for point in points])
 
     def key(self) -> str:
-        """Everything a search's result depends on, but for the noise of measuring."""
+        """Everything a search's result depends on: what it starts from, settings, host, versions. Noise is not to be named."""
         device = self.device
         return digest(
             {
                 "supernet": self.bench.supernet.key,
-                "profile": device.settings.model_dump(),
+                "profile": device.settings.model_dump(exclude={"description", "tried_on"}),
                 "host": device.host.fingerprint,
                 "tokens": device.sequence_length,
                 "runs": device.runs,
                 "settings": self.settings.model_dump(),
                 "budget": str(self.budget),
                 "seed": self.seed,
+                "versions": versions_of("onnxruntime", "openvino", "catboost", "pymoo", "scikit-learn"),
             }
         )[:16]

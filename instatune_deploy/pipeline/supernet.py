@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -10,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from instatune_deploy import __version__
 from instatune_deploy.devices.host import this_host
-from instatune_deploy.files import clear_os_errors, digest, read_json, whole_folder, write_json
+from instatune_deploy.files import clear_os_errors, digest, file_sha256, read_json, whole_folder, write_json
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.supernet.shape import ModelShape
 from instatune_deploy.supernet.space import SearchSpace
@@ -36,6 +40,11 @@ class Supernet:
     shape: ModelShape
     facts: dict[str, Any]
 
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the weights: what an accuracy is the accuracy of."""
+        return str(self.facts["weights"])
+
     @cached_property
     def network(self) -> SuperNetwork:
         """The super-network, in evaluation mode."""
@@ -53,7 +62,8 @@ class Supernet:
         from instatune_deploy.graphs.variants import PLAIN, make_variant, variant_of
 
         rows, tokens = example["input_ids"].shape
-        folder = self.folder / "graphs" / f"{rows}x{tokens}" / variant_of(runtime)
+        made_by = digest(versions_of("torch", "transformers", "onnx", "onnxscript", "onnxruntime"))[:8]
+        folder = self.folder / "graphs" / f"{rows}x{tokens}-{made_by}" / variant_of(runtime)
         if not folder.is_dir():
             if variant_of(runtime) == PLAIN:
                 import torch
@@ -68,6 +78,11 @@ class Supernet:
         return Template.load(folder, "template")
 
 
+def versions_of(*packages: str) -> dict[str, str]:
+    """Of this package and those that a result depends on."""
+    return {"instatune-deploy": __version__, **{name: version(name) for name in packages}}
+
+
 def supernet_key(inputs: PipelineInputs, space: SearchSpace, seed: int, bf16: bool) -> str:
     """Everything the weights of the super-network depend on."""
     settings = inputs.settings
@@ -80,7 +95,7 @@ def supernet_key(inputs: PipelineInputs, space: SearchSpace, seed: int, bf16: bo
             "finetune": settings.finetune.model_dump(exclude={"checkpoint_steps"}),
             "seed": seed,
             "bf16": bf16,
-            "versions": {name: version(name) for name in ("torch", "transformers")},
+            "versions": versions_of("torch", "transformers", "accelerate", "tokenizers"),
         }
     )[:16]
 
@@ -97,13 +112,31 @@ def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Term
     bf16 = _bf16()
     key = supernet_key(inputs, space, seed, bf16)
     folder = work / "supernets" / key
-    if not (folder / DONE).is_file():
-        _train(network, space, inputs, folder, key, seed, bf16, terminal)
-    else:
-        terminal.result(f"fine-tuned before ({folder}), reused")
+    with _alone(folder, terminal):
+        if not (folder / DONE).is_file():
+            _train(network, space, inputs, folder, key, seed, bf16, terminal)
+        else:
+            terminal.result(f"fine-tuned before ({folder}), reused")
     supernet = load_supernet(folder)
     terminal.result(describe(supernet))
     return supernet
+
+
+@contextmanager
+def _alone(folder: Path, terminal: Terminal) -> Iterator[None]:
+    """One process at a time trains a super-network; another that wants the same waits for it. A killed one holds nothing."""
+    with clear_os_errors(f"cannot write {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            terminal.result("another process is training this super-network; waiting for it")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def load_supernet(folder: Path) -> Supernet:
@@ -163,6 +196,7 @@ def _train(
             network.model.save_pretrained(scratch)
             inputs.tokenizer.save_pretrained(scratch)
         facts = {"key": key, "labels": inputs.data.label_names, "space": space.to_json(), "shape": network.shape.to_json()}
+        facts["weights"] = file_sha256(folder / "model" / "model.safetensors")
         write_json(folder / DONE, {**facts, "seed": seed, "settings": settings.model_dump(), "log": log})
         shutil.rmtree(checkpoints)
 

@@ -67,13 +67,5 @@ def table(rows: Sequence[Row], statistic: str) -> Table:
     return result
 
 
-def markdown(rows: Sequence[Row], statistic: str) -> str:
-    """The same for a README or a CI page."""
-    titles = [_title(name, statistic) for name in COLUMNS]
-    rule = ["---"] * LEFT + ["---:"] * (len(COLUMNS) - LEFT)
-    lines = [titles, rule, *(cells(row, rows[0]) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def _title(name: str, statistic: str) -> str:
     return f"{statistic} latency" if name == "latency" else name

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from instatune_deploy.search.base import Objectives, Space, rows
+from instatune_deploy.search.base import Constraints, Objectives, Space, rows
 from instatune_deploy.search.nsga2 import optimise
 from instatune_deploy.search.pareto import front, hypervolume
 
@@ -67,7 +67,9 @@ class Linas:
         self.measured = np.concatenate([self.measured, measured])
         self.objectives = np.concatenate([self.objectives, objectives])
         if self._reference is None:
-            self._reference = self.objectives.max(axis=0) + 0.05 * np.ptp(self.objectives, axis=0) + 1e-9
+            worst = self.objectives.max(axis=0) + 0.05 * np.ptp(self.objectives, axis=0) + 1e-9
+            # only what keeps the limits counts as progress
+            self._reference = np.minimum(worst, self.limits)
         self.volumes.append(hypervolume(self.objectives, self._reference))
 
     def _propose(self) -> np.ndarray:
@@ -76,15 +78,11 @@ class Linas:
             return nothing
         predict = self.fit(self.measured, self.objectives)
         bounded = np.isfinite(self.limits)
-        best = optimise(
-            self.space,
-            predict,
-            population=self.population,
-            generations=self.generations,
-            seed=self.seed + len(self.volumes),
-            start=self.measured[front(self.objectives)],
-            constraints=(lambda x: (predict(x) - self.limits)[:, bounded]) if bounded.any() else None,
-        )
+        best = self._best(predict, (lambda x: (predict(x) - self.limits)[:, bounded]) if bounded.any() else None)
+        if len(best) == 0:
+            # nothing is predicted to keep the limits: look at what comes nearest
+            best = self._best(predict, None)
+            best = best[np.argsort(predict(best)[:, 0], kind="stable")][: self.per_round]
         unseen = np.array([row for row in rows(best) if row not in self.known])
         if len(unseen) == 0:
             return nothing
@@ -93,8 +91,19 @@ class Linas:
         count = min(self.per_round, len(ordered))
         return ordered[np.unique(np.linspace(0, len(ordered) - 1, count).round().astype(int))]
 
+    def _best(self, predict: Objectives, constraints: Constraints | None) -> np.ndarray:
+        return optimise(
+            self.space,
+            predict,
+            population=self.population,
+            generations=self.generations,
+            seed=self.seed + len(self.volumes),
+            start=self.measured[front(self.objectives)],
+            constraints=constraints,
+        )
+
     def _stands_still(self) -> bool:
-        if len(self.volumes) < 2:
+        if len(self.volumes) < 2 or self.volumes[-1] == 0:  # nothing keeps the limits yet
             return False
         before, after = self.volumes[-2:]
         return after - before < self.stop_gain * after

@@ -49,9 +49,10 @@ class Nsga2:
         self.asked: Population = Population()
 
     def ask(self) -> np.ndarray:
-        """The next generation, (n, genes) int64, canonical."""
-        self.asked = self.algorithm.ask()
-        return np.asarray(self.asked.get("X"), dtype=np.int64)
+        """The next generation, (n, genes) int64, canonical; none when nothing new can be made of the population."""
+        asked = self.algorithm.ask()
+        self.asked = Population() if asked is None else asked
+        return np.asarray(self.asked.get("X"), dtype=np.int64).reshape(-1, self.problem.n_var)
 
     def tell(self, objectives: np.ndarray, constraints: np.ndarray | None = None) -> None:
         """What the vectors of the last `ask` are worth: (n, objectives), and (n, constraints), at most 0 where kept."""
@@ -87,6 +88,8 @@ def optimise(
     strategy = Nsga2(space, population, seed, start, worth.shape[1], kept)
     for _ in range(generations):
         asked = strategy.ask()
+        if len(asked) == 0:  # a small space: all of it is in the population
+            break
         strategy.tell(objectives(asked), None if constraints is None else constraints(asked))
     return strategy.front()
 

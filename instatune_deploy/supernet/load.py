@@ -46,7 +46,7 @@ def load_pretrained(folder: Path, labels: list[str], seed: int) -> PreTrainedMod
                 output_loading_info=True,
                 dtype=torch.float32,
             )
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, ArithmeticError, SafetensorError) as error:
             raise BadInput(f"{folder}: the model cannot be loaded: {reason(error)}") from error
     _check_found(model, found, folder)
     weights = sum(4 * parameter.numel() for parameter in model.parameters())
@@ -68,9 +68,14 @@ def _check_found(model: PreTrainedModel, found: dict[str, Any], folder: Path) ->
 def load_config(folder: Path) -> Any:
     """The Hugging Face configuration of a checkpoint folder; ``BadInput`` when there is none that can be used."""
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (
+        Exception
+    ) as error:  # transformers and huggingface_hub raise anything, for a field of the wrong type a class of their own
         raise BadInput(f"{folder}: config.json cannot be used: {reason(error)}") from error
+    if getattr(config, "num_hidden_layers", 1) < 1:
+        raise BadInput(f"{folder}: config.json cannot be used: num_hidden_layers must be at least 1")
+    return config
 
 
 def model_from_config(config: Any) -> PreTrainedModel:

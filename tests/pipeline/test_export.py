@@ -52,6 +52,13 @@ def test_the_slowest_of_three_fresh_measurements_is_promised(unmade: Place) -> N
     assert manifest.latency_ms.p90 == pytest.approx(expected)
 
 
+def test_finished_files_that_are_less_accurate_are_not_handed_over(unmade: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instatune_deploy.pipeline.export.ACCURACY_TOLERANCE", 0.01)
+    with pytest.raises(NoArchitectureFits, match=r"the last: the finished files reach \d+\.\d%, PyTorch \d+\.\d%"):
+        unmade.job(BUDGET).run()
+    assert entries(unmade.output) == []
+
+
 def test_none_keeps_the_budget_on_the_finished_files(unmade: Place) -> None:
     unmade.fake.slower = lambda deployment: 10.0
     with pytest.raises(NoArchitectureFits, match="did not keep it on their finished files"):

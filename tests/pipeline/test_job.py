@@ -16,10 +16,11 @@ from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, User
 from instatune_deploy.files import file_sha256, folder_sha256, read_json
 from instatune_deploy.finetune.evaluate import Evaluator
 from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
+from instatune_deploy.pipeline.job import Job
 from instatune_deploy.pipeline.supernet import load_supernet
 
 from .conftest import BUDGET
-from .fakes import UPPER, Place, accuracy_of, latency_of
+from .fakes import UPPER, Place, accuracy_of, latency_of, write_profile
 
 FORBIDDEN = [
     "instatune_deploy.finetune.trainer.finetune",
@@ -306,6 +307,48 @@ def test_a_space_of_a_few_networks_is_measured_whole(place: Place) -> None:
     manifest = read_manifest(place.artifact)
     assert (manifest.architecture.depth, manifest.runtime) == (2, "openvino")
     assert manifest.latency_ms.p90 == pytest.approx(3.264)
+
+
+@pytest.mark.parametrize("budget", ["6ms", None])
+def test_a_space_smaller_than_the_population_is_searched(place: Place, budget: str | None) -> None:
+    """16 networks in two runs, 20 in the population: the search must end by itself."""
+    text = place.pipeline.read_text(encoding="utf-8")
+    place.pipeline.write_text(text + "space: {depths: [4], heads: [4], mlp_widths: [21, 64]}\n", encoding="utf-8")
+    place.job(budget).run()
+    assert set(read_manifest(place.artifact).architecture.mlp_widths) <= {21, 64}
+
+
+def test_a_search_without_the_full_model_is_not_kept(place: Place) -> None:
+    """One noisy measurement must not make every later run fail."""
+    shutil.rmtree(place.output)
+    shutil.rmtree(place.work / "searches")
+    (place.work / "measurements.sqlite").unlink()
+    text = place.pipeline.read_text(encoding="utf-8")
+    place.pipeline.write_text(text.replace("initial: 8", "initial: 12"), encoding="utf-8")
+    full = (4,) * 4
+    place.fake.noisy = lambda deployment, device: deployment.architecture.heads == full
+    with pytest.raises(TooNoisy, match="the full model's latency could not be believed"):
+        place.job(BUDGET).run()
+    place.fake.noisy = lambda deployment, device: False
+    place.job(BUDGET).run()
+    assert (place.artifact / "manifest.json").is_file()
+
+
+def test_a_batch_larger_than_the_validation_rows(place: Place) -> None:
+    path = write_profile(place.folder)
+    path.write_text(path.read_text(encoding="utf-8") + "batch_size: 24\n", encoding="utf-8")
+    place.profiles = ()
+    job = place.job(BUDGET)
+    Job.of(str(place.pipeline), (str(path),), job.budget, place.output, place.work, 0, job.terminal).run()
+    assert read_manifest(place.artifact).input_shapes["input_ids"] == [24, 24]
+
+
+def test_two_profiles_of_one_name(place: Place) -> None:
+    path = write_profile(place.folder)
+    other = place.folder / "other.yaml"
+    other.write_text(path.read_text(encoding="utf-8").replace("threads: 1", "threads: 2"), encoding="utf-8")
+    with pytest.raises(BadInput, match="another profile given is called 'tiny-cpu' too"):
+        Job.of(str(place.pipeline), (str(path), str(other)), None, place.output, place.work, 0, place.job().terminal)
 
 
 def test_only_its_stage_runs(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

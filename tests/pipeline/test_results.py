@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from instatune_deploy.budget import Budget
-from instatune_deploy.devices.deployment import Deployment, Measurement
+from instatune_deploy.devices.deployment import Deployment, Limits, Measurement
 from instatune_deploy.devices.profile import Run
 from instatune_deploy.errors import NoArchitectureFits
 from instatune_deploy.pipeline.bench import Point
-from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, quality_lines, ranked
+from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, quality_lines, ranked, upper_ms
 from instatune_deploy.predict.quality import Quality
 from instatune_deploy.supernet.architecture import Architecture
 
@@ -38,6 +40,16 @@ def test_a_budget_is_kept_with_its_upper_limit() -> None:
     assert not keeps(MIDDLE, Budget(4.05), "p90")
     assert keeps(MIDDLE, Budget(4.08), "p90")
     assert keeps(MIDDLE, None, "p90")
+
+
+def test_where_too_few_runs_were_made_to_say_the_slowest_counts() -> None:
+    """p99 needs 299 runs for an upper limit; the slowest run of `timing` takes twice the p90."""
+    limits = {**MIDDLE.measurement.timing.limits, "p99": Limits(5.0, None)}  # type: ignore[union-attr]
+    few = replace(MIDDLE.measurement.timing, limits=limits)  # type: ignore[type-var]
+    rare = replace(MIDDLE, measurement=replace(MIDDLE.measurement, timing=few))
+    assert upper_ms(rare, "p99") == 8.0
+    assert keeps(rare, Budget(8.0), "p99")
+    assert not keeps(rare, Budget(7.9), "p99")
 
 
 def test_ranked_by_accuracy_then_latency() -> None:

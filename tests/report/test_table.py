@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from instatune_deploy.report.table import COLUMNS, Kept, Row, cells, markdown, table
+from instatune_deploy.report.table import COLUMNS, Kept, Row, cells, table
 
 FULL = Row(
     role="full model",
@@ -66,11 +66,3 @@ def test_the_chosen_line_stands_out() -> None:
     )
     assert "\x1b[1;32m" in chosen
     assert "\x1b[1;32m" not in full
-
-
-def test_markdown() -> None:
-    lines = markdown([FULL, SMALL], "p50").splitlines()
-    assert [line.count("|") for line in lines] == [len(COLUMNS) + 1] * 4
-    assert "| p50 latency |" in lines[0]
-    assert lines[1].startswith("| --- | --- | --- | --- | --- | ---: |")
-    assert lines[3].startswith("| artifact | 3/6 | 20/72 | 22% | onnxruntime fp32 | 4.00 ms | 6.8x |")

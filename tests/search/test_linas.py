@@ -133,8 +133,13 @@ def test_proposals_keep_the_limit() -> None:
     assert objectives(found[objectives(found)[:, 0] <= 12.0])[:, 1].min() == pytest.approx(best)
 
 
-def test_no_proposal_when_nothing_can_keep_the_limit() -> None:
-    assert len(run(strategy(limit=0.5))) == 1
+def test_what_comes_nearest_is_asked_for_when_nothing_is_predicted_to_keep_the_limit() -> None:
+    asked = run(strategy(limit=0.5, per_round=3, rounds=2))
+    assert 2 <= len(asked) <= 3
+    fastest = objectives(SPACE.all())[:, 0].min()
+    known = objectives(np.concatenate(asked))[:, 0]
+    assert known.min() == fastest > 0.5
+    assert all(len(round_) <= 3 for round_ in asked[1:])
 
 
 def test_a_round_is_spread_along_the_front() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,3 +26,5 @@ class Family:
     heads_in: tuple[str, ...]
     mlp_out: tuple[str, ...]
     mlp_in: tuple[str, ...]
+    positions: Callable[[Any], int]
+    """The longest input, in tokens, that a configuration of this family has positions for."""

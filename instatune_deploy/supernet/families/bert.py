@@ -1,6 +1,18 @@
 """BERT's layout: BERT, RoBERTa, XLM-RoBERTa, CamemBERT and ELECTRA keep their layers the same way."""
 
+from typing import Any
+
 from instatune_deploy.supernet.families.base import Family
+
+AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")
+"""Their positions begin after the padding token's number."""
+
+
+def positions(config: Any) -> int:
+    """``max_position_embeddings``, less those that no token can have."""
+    lost = (config.pad_token_id or 0) + 1 if config.model_type in AFTER_PADDING else 0
+    return int(config.max_position_embeddings) - lost
+
 
 FAMILY = Family(
     name="bert",
@@ -11,4 +23,5 @@ FAMILY = Family(
     heads_in=("attention.output.dense",),
     mlp_out=("intermediate.dense",),
     mlp_in=("output.dense",),
+    positions=positions,
 )
