@@ -44,10 +44,10 @@ def export_template(network: SuperNetwork, inputs: dict[str, torch.Tensor]) -> T
     weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
     layers = [f"{layers_path(model, family)}.{layer}." for layer in range(shape.layers)]
     for layer in layers:
-        for path in _linears(family):
+        for path in family.linears:
             _free_names(proto, f"{layer}{path}")
     for layer in layers:
-        for path in _linears(family):
+        for path in family.linears:
             _name_parameters(proto, f"{layer}{path}", weights)
     cuts = [_cuts(family, layer, set(weights)) for layer in layers]
     return Template(_tidy(proto), shape, boundaries, tuple(cuts))
@@ -120,10 +120,6 @@ def _scope(node: onnx.NodeProto) -> str:
             # a list literal such as ['', 'network', 'network.bert', ..., 'linear']: modules, then the operation
             return str(json.loads(item.value.replace("'", '"'))[-2])
     return ""
-
-
-def _linears(family: Family) -> tuple[str, ...]:
-    return (*family.heads_out, *family.heads_in, *family.mlp_out, *family.mlp_in)
 
 
 def _cuts(family: Family, layer: str, parameters: set[str]) -> tuple[Cut, ...]:

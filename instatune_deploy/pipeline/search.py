@@ -72,9 +72,16 @@ class Searcher:
     def search(self) -> SearchResult:
         """The whole loop. Deterministic for a seed and a store: what the store knows is not measured again."""
         result = SearchResult([])
+        predict: Objectives | None = None
+
+        def fit(*_: np.ndarray) -> Objectives:
+            nonlocal predict
+            predict = self._fit(result)
+            return predict
+
         strategy = Linas(
             self._space,
-            lambda genotypes, objectives: self._fit(result),
+            fit,
             self.design(),
             np.array([self.budget.limit_ms if self.budget else np.inf, np.inf]),
             rounds=self.settings.rounds,
@@ -87,7 +94,7 @@ class Searcher:
         number = 0
         while (asked := strategy.ask()) is not None:
             number += 1
-            promised = self._fit(result)(asked) if result.points else np.empty((0, 2))
+            promised = predict(asked) if predict is not None else np.empty((0, 2))
             label = "profile" if number == 1 else f"search, round {number - 1}"
             found = self._measure(asked, label, believed_before=len(result.points))
             result.points += found

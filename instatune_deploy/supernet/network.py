@@ -31,7 +31,7 @@ class SuperNetwork(nn.Module):
         self.model = model
         _set(model, self._layers_path, ElasticLayers(_layers(model, self.family)))
         for layer in self.layers:
-            for path in _elastic_paths(self.family):
+            for path in self.family.linears:
                 linear = layer.get_submodule(path)
                 assert isinstance(linear, nn.Linear), path
                 _set(layer, path, ElasticLinear.of(linear))
@@ -87,7 +87,7 @@ class SuperNetwork(nn.Module):
             small = copy.deepcopy(self.model, memo)
             layers = [copy.deepcopy(layer, memo) for layer in self.layers]  # with the same configuration object
         for layer in layers:
-            for path in _elastic_paths(self.family):
+            for path in self.family.linears:
                 _set(layer, path, _linear(layer, path).extract())
         _set(small, self._layers_path, nn.ModuleList(layers))
         small.config.num_hidden_layers = architecture.depth
@@ -124,7 +124,7 @@ def model_shape(model: PreTrainedModel, family: Family) -> ModelShape:
 
     sizes = NormalizedConfigManager.get_normalized_config_class(model.config.model_type)(model.config)
     layer = _layers(model, family)[0]
-    weights = sum(layer.get_submodule(path).weight.numel() for path in _elastic_paths(family))
+    weights = sum(layer.get_submodule(path).weight.numel() for path in family.linears)
     biases = sum(layer.get_submodule(path).out_features for path in (*family.heads_out, *family.mlp_out))
     of_layer = sum(parameter.numel() for parameter in layer.parameters())
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -142,10 +142,6 @@ def model_shape(model: PreTrainedModel, family: Family) -> ModelShape:
 
 def _layers(model: PreTrainedModel, family: Family) -> Any:
     return model.get_submodule(layers_path(model, family))
-
-
-def _elastic_paths(family: Family) -> tuple[str, ...]:
-    return (*family.heads_out, *family.heads_in, *family.mlp_out, *family.mlp_in)
 
 
 def _per_layer(architecture: Architecture) -> Iterator[tuple[int, int, int]]:

@@ -28,3 +28,8 @@ class Family:
     mlp_in: tuple[str, ...]
     positions: Callable[[Any], int]
     """The longest input, in tokens, that a configuration of this family has positions for."""
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        """Every elastic Linear of a layer."""
+        return (*self.heads_out, *self.heads_in, *self.mlp_out, *self.mlp_in)
