@@ -36,6 +36,39 @@ def _work_options(command: Command) -> Command:
     return command
 
 
+def _store_options(command: Command) -> Command:
+    for option in (
+        click.option(
+            "--store", metavar="FILE|URL", help="SQLite file or database URL (postgresql://...), instead of the one in --work."
+        ),
+        click.option(
+            "--work",
+            default="runs",
+            show_default=True,
+            type=click.Path(path_type=Path),
+            help="Folder whose measurements are meant.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _filter_options(command: Command) -> Command:
+    for option in (
+        click.option("--believed/--not-believed", default=None, help="Only these. Default: both."),
+        click.option("--since", metavar="TIME", help="Only what began then or later: 2026-01-31, 2026-01-31T12:00 (UTC)."),
+        click.option("--architecture", metavar="DIGITS", help="Only this one: the first digits of its name, as listed."),
+        click.option("--host", help="Only of the host with this fingerprint."),
+        click.option("--provider", help="Only on this provider: cpu, cuda, tensorrt, gpu, npu."),
+        click.option("--threads", type=click.IntRange(1, 2**31 - 1), help="Only with so many threads."),
+        click.option("--precision", help="Only in this precision: fp32, bf16, fp16, int8, int8-dynamic."),
+        click.option("--runtime", help="Only in this runtime: onnxruntime, openvino."),
+        click.option("--device", help="Only of this hardware profile."),
+    ):
+        command = option(command)
+    return command
+
+
 def _device_options(required: bool) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for option in (
@@ -45,6 +78,11 @@ def _device_options(required: bool) -> Callable[[Command], Command]:
                 show_default=True,
                 type=click.Path(path_type=Path),
                 help="Folder of artifacts, one a device.",
+            ),
+            click.option(
+                "--measure-again",
+                is_flag=True,
+                help="Measure anew what was measured before; the older measurements are kept, the newer count.",
             ),
             click.option("--budget", help="Latency that may not be exceeded: 20ms, p90:20ms. Default: none."),
             click.option(
@@ -82,10 +120,7 @@ def main(context: click.Context, /, **options: Any) -> None:
     Without a command all stages run. With one, its stage and whatever must come before it; what was done before is reused.
     """
     if context.invoked_subcommand is not None:
-        given = [name for name in options if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
-        if given:
-            flag = "--device" if given[0] == "devices" else f"--{given[0]}"
-            raise click.UsageError(f"{flag} stands before the command '{context.invoked_subcommand}'; options belong behind it")
+        _refuse_options_before(context, options)
         return
     if not options["devices"]:
         raise click.UsageError("which device? instatune-deploy --device NAME; `instatune-deploy devices` lists them")
@@ -141,14 +176,144 @@ def verify(folder: Path) -> None:
 
 
 @main.command()
-def devices() -> None:
-    """List the hardware profiles, and which of them this host can serve."""
+@click.argument("profiles", nargs=-1)
+def devices(profiles: tuple[str, ...]) -> None:
+    """List the hardware profiles, and which of them this host can serve; or only PROFILES (names or YAML files)."""
     from instatune_deploy.devices.host import this_host
-    from instatune_deploy.devices.profile import all_profiles
+    from instatune_deploy.devices.profile import all_profiles, load_profile
     from instatune_deploy.report.devices import device_lines
 
-    for line in device_lines(all_profiles(), this_host()):
+    for line in device_lines([load_profile(name) for name in profiles] or all_profiles(), this_host()):
         click.echo(line)
+
+
+@main.command()
+@click.option(
+    "--work", default="runs", show_default=True, type=click.Path(path_type=Path), help="Folder that will be written to."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
+def doctor(work: Path, as_json: bool) -> None:
+    """Check the installation and this host, and say what would make timings steadier. Takes some seconds.
+
+    Exit code 0: usable, whatever the notes say; 2: not usable.
+    """
+    try:
+        from instatune_deploy.devices.doctor import Findings, diagnose, raise_if_unusable
+        from instatune_deploy.report.doctor import as_json_text, print_checks
+    except ImportError as error:
+        from instatune_deploy.errors import BadInput
+
+        raise BadInput(f"the package {error.name} is not installed; `pip install instatune-deploy` installs all") from error
+    findings = Findings.of_this_host(work)
+    checks = diagnose(findings)
+    if as_json:
+        click.echo(as_json_text(findings, checks))
+    else:
+        print_checks(checks)
+    raise_if_unusable(checks)
+
+
+@main.command()
+@_work_options
+@click.option("--device", required=True, help="Hardware profile of the device, which this host need not be.")
+@click.option(
+    "--output", default="kits", show_default=True, type=click.Path(path_type=Path), help="Folder of kits, one a device."
+)
+@click.option(
+    "--architectures",
+    type=click.IntRange(min=2),
+    help="How many sub-networks to measure. Default: the pipeline's search.initial.",
+)
+def kit(device: str, output: Path, architectures: int | None, **options: Any) -> None:
+    """Write a zip with graphs and a script that measures them on a device that is elsewhere.
+
+    What the script finds there, `instatune-deploy measurements import` takes in here.
+    """
+    from instatune_deploy.devices.profile import load_profile
+    from instatune_deploy.files import check_writable
+
+    profile = load_profile(device)
+    check_writable(output)
+    job = _job(**options)
+    from instatune_deploy.pipeline.kit import make_kit
+    from instatune_deploy.report.kit import kit_lines
+
+    made = make_kit(job, profile, output, architectures)
+    for line in kit_lines(made.path, made.plan, options["work"]):
+        click.echo(line)
+
+
+@main.group(invoke_without_command=True)
+@_store_options
+@_filter_options
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 2**31 - 1), help="Show the newest so many.")
+@click.pass_context
+def measurements(context: click.Context, /, work: Path, store: str | None, limit: int, **filters: Any) -> None:
+    """List what was measured, the newest last. With a command: show, export or import measurements."""
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context, context.params)
+        return
+    from instatune_deploy.devices.store import FILE_NAME, open_store
+    from instatune_deploy.report.measurements import nothing_yet, print_list
+
+    if store is None and not (work / FILE_NAME).exists():
+        click.echo(nothing_yet(str(work / FILE_NAME)))
+        return
+    with open_store(work, store) as opened:
+        print_list(opened, limit, filters)
+
+
+@measurements.command()
+@click.argument("number", metavar="ID", type=click.IntRange(1, 2**31 - 1))
+@_store_options
+def show(number: int, work: Path, store: str | None) -> None:
+    """Print everything of one measurement as JSON. ID: as listed."""
+    from instatune_deploy.devices.store import open_store
+    from instatune_deploy.report.measurements import record_json
+
+    with open_store(work, store) as opened:
+        click.echo(record_json(opened, number))
+
+
+@measurements.command("export")
+@click.argument("file", type=click.Path(path_type=Path))
+@_store_options
+@_filter_options
+@click.option("--limit", type=click.IntRange(1, 2**31 - 1), help="Only the newest so many. Default: all.")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+def export_measurements(file: Path, work: Path, store: str | None, limit: int | None, force: bool, **filters: Any) -> None:
+    """Write measurements to FILE.csv or FILE.parquet, one flat row each."""
+    from instatune_deploy.devices.store import open_store
+    from instatune_deploy.report.flat import check_file, write_flat
+    from instatune_deploy.words import counted
+
+    check_file(file, force)
+    with open_store(work, store) as opened:
+        written = write_flat(opened.records(limit=limit, **filters), file)
+    click.echo(f"{counted(written, 'measurement')} written to {file}", err=True)
+
+
+@measurements.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@_store_options
+def import_measurements(file: Path, work: Path, store: str | None) -> None:
+    """Take in what a kit measured on another device. FILE: its results.json, or a zip file with it."""
+    from instatune_deploy.devices.imports import add_results, read_results
+    from instatune_deploy.devices.store import open_store
+    from instatune_deploy.report.imported import imported_lines
+
+    checked = read_results(file, work)
+    with open_store(work, store, create=True) as opened:
+        imported = add_results(checked, opened)
+    for line in imported_lines(imported):
+        click.echo(line)
+
+
+def _refuse_options_before(context: click.Context, options: dict[str, Any]) -> None:
+    given = [name for name in options if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if given:
+        flag = {"devices": "--device", "believed": "--believed or --not-believed"}.get(given[0], f"--{given[0]}")
+        raise click.UsageError(f"{flag} stands before the command '{context.invoked_subcommand}'; options belong behind it")
 
 
 def _job(
@@ -158,6 +323,7 @@ def _job(
     devices: tuple[str, ...] = (),
     budget: str | None = None,
     output: Path = Path("artifacts"),
+    measure_again: bool = False,
 ) -> Job:
     from instatune_deploy.budget import parse_budget
 
@@ -167,7 +333,7 @@ def _job(
     from instatune_deploy.pipeline.job import Job
     from instatune_deploy.terminal import Terminal
 
-    return Job.of(pipeline, devices, limit, output, work, seed, Terminal())
+    return Job.of(pipeline, devices, limit, output, work, seed, Terminal(), measure_again)
 
 
 if __name__ == "__main__":

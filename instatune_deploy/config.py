@@ -5,15 +5,21 @@ Every setting is validated when its file is read; `yamlfile` turns what is wrong
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-dynamic"]
+Provider = Literal["cpu", "cuda", "tensorrt", "gpu", "npu"]
 RuntimeName = Literal["onnxruntime", "openvino"]
 Statistic = Literal["p50", "p90", "p99"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1)]
+MOST_THREADS = 1024
+Threads = int | Literal["all"]
+Word = Annotated[str, Field(pattern=r"^\S+$")]
+Pattern = Annotated[str, Field(min_length=1)]
 
 
 class Settings(BaseModel):
@@ -129,13 +135,36 @@ class PipelineSettings(Settings):
 
 
 class Requirements(Settings):
-    """What a host must have. Everything named must be there; of ``any_cpu_flag`` one is enough."""
+    """What a host must have, and so how it is recognised. Everything named must be there; of ``any_cpu_flag`` one is enough.
 
-    machine: list[str] | None = Field(None, description="any of these machine types, as `uname -m` says: x86_64, aarch64")
-    cpu_flags: list[str] = []
-    any_cpu_flag: list[str] = []
+    Regular expressions are searched anywhere in the text, small and capital letters alike.
+    """
+
+    machine: list[Word] | None = Field(None, description="any of these machine types, as `uname -m` says: x86_64, aarch64")
+    os: list[Word] | None = Field(None, description="any of these systems, as `uname -s` says: Linux, Darwin, Windows")
+    board: Pattern | None = Field(None, description="regular expression for the board's name, /proc/device-tree/model")
+    cpu_model: Pattern | None = Field(None, description="regular expression for the CPU's name, as /proc/cpuinfo says")
+    cpu_flags: list[Word] = []
+    any_cpu_flag: list[Word] = []
     min_cores: Count = 1
-    packages: list[str] = []
+    packages: list[Word] = []
+
+    @field_validator("machine", "os", "cpu_flags", "any_cpu_flag", "packages")
+    @classmethod
+    def _each_once(cls, words: list[str] | None) -> list[str] | None:
+        twice = [word for index, word in enumerate(words or []) if word in (words or [])[:index]]
+        if twice:
+            raise ValueError(f"'{twice[0]}' stands here twice")
+        return words
+
+    @field_validator("board", "cpu_model")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
 
 
 class RunSettings(Settings):
@@ -143,17 +172,22 @@ class RunSettings(Settings):
 
     runtime: RuntimeName
     precision: Precision = "fp32"
+    provider: Provider = Field("cpu", description="what computes: cpu; cuda or tensorrt (ONNX Runtime); gpu or npu (OpenVINO)")
     requires: Requirements = Requirements()
 
 
 class TimingSettings(Settings):
     """The measuring protocol; lengths in milliseconds."""
 
-    window_ms: float = Field(100.0, ge=1, description="shortest window of back-to-back runs")
+    window_ms: float = Field(120.0, ge=1, description="shortest window of back-to-back runs")
     min_runs_per_window: Count = 10
     max_warmup_windows: int = Field(5, ge=2)
     max_windows: int = Field(10, ge=3)
     tolerance: float = Field(0.05, gt=0, lt=1, description="three windows whose medians agree this well are believed")
+    reference_ms: float = Field(40.0, ge=1, description="shortest window of the reference model, before and after each window")
+    max_drift: float = Field(
+        0.5, gt=0, description="a window in which the reference took this share longer than on the quiet host is thrown away"
+    )
 
 
 class ProfileSettings(Settings):
@@ -164,15 +198,34 @@ class ProfileSettings(Settings):
     tried_on: str | None = Field(None, description="the machine this profile was really tried on")
     requires: Requirements = Requirements()
     runs: list[RunSettings] = Field(min_length=1)
-    threads: Count | Literal["all"] = Field("all", description="threads of one inference; 'all' is every core of the host")
+    threads: Threads | list[Threads] = Field(
+        "all", description="threads of one inference, or several numbers to choose from; 'all' is every core of the host"
+    )
     batch_size: Count = 1
     sequence_length: int = Field(128, ge=4, le=4096, description="tokens of one input; shorter texts are padded to it")
     statistic: Statistic = Field("p90", description="the latency statistic that a budget means")
     timing: TimingSettings = TimingSettings()
 
-    @model_validator(mode="after")
-    def _distinct_runs(self) -> ProfileSettings:
-        pairs = [(run.runtime, run.precision) for run in self.runs]
-        if len(set(pairs)) < len(pairs):
-            raise ValueError("the same runtime and precision stand in 'runs' twice")
-        return self
+    @field_validator("threads", mode="before")
+    @classmethod
+    def _countable(cls, threads: object) -> object:
+        """Said in one place: of a union, pydantic would only tell what was wrong with its last member."""
+        counts = threads if isinstance(threads, list) else [threads]
+        # a bool is an int to Python
+        right = [count == "all" or (type(count) is int and 1 <= count <= MOST_THREADS) for count in counts]
+        if not right or not all(right):
+            raise ValueError(f"must be 'all', a whole number from 1 to {MOST_THREADS}, or a list of such")
+        if len(set(counts)) < len(counts):
+            raise ValueError("the same number stands here twice")
+        return threads
+
+    @field_validator("runs")
+    @classmethod
+    def _distinct_runs(cls, runs: list[RunSettings]) -> list[RunSettings]:
+        seen = set()
+        for run in runs:
+            way = (run.runtime, run.provider, run.precision)
+            if way in seen:
+                raise ValueError(f"{' '.join(way)} stands here twice")
+            seen.add(way)
+        return runs

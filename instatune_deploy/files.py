@@ -47,12 +47,17 @@ def folder_sha256(folder: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader, or a kill in the middle, sees the old file or the new one."""
+    """Write ``text`` in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` so that a reader, or a kill in the middle, sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(partial, 0o644)

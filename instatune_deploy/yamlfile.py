@@ -17,6 +17,9 @@ from instatune_deploy.files import reason
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
 
+LONGEST_FOUND = 60
+"""Of a value, in a message; what is longer is seen in the file."""
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, reading ``1e-5`` as the number it is (YAML 1.2) and refusing a key given twice."""
@@ -76,6 +79,12 @@ def parse_yaml(text: str, model: type[Model], where: str) -> Model:
         raise BadInput(_message(where, node, model, first)) from error
 
 
+def place(path: Path, location: Location) -> str:
+    """``file:line: key`` of a part of a YAML file that was read before, for a message."""
+    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+    return f"{path}:{_line(node, location)}: {'.'.join(map(str, location))}"
+
+
 def _required(model: type[BaseModel]) -> str:
     return ", ".join(name for name, field in model.model_fields.items() if field.is_required()) or "of the documentation"
 
@@ -92,7 +101,9 @@ def _message(where: str, node: Any, model: type[BaseModel], item: Any) -> str:
     if item["type"] == "missing":
         return f"{where}:{line}: key '{key}' is missing"
     text = item["msg"].removeprefix("Value error, ")
-    return f"{where}:{line}: {key}: {text[0].lower() + text[1:]} (found {item['input']!r})"
+    found = repr(item["input"])
+    shown = f" (found {found})" if len(found) <= LONGEST_FOUND else ""
+    return f"{where}:{line}: {key}: {text[0].lower() + text[1:]}{shown}"
 
 
 def _known_keys(model: Any, location: Location) -> list[str]:

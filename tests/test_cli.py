@@ -15,9 +15,13 @@ import pytest
 from artifact.tiny import make_artifact
 from click.testing import CliRunner, Result
 from pipeline.fakes import write_pipeline, write_profile
+from report.test_measurements import FAILED, MADE
 
 from instatune_deploy import __version__
 from instatune_deploy.cli import main
+from instatune_deploy.devices import doctor, installation
+from instatune_deploy.devices.store import MeasurementStore
+from instatune_deploy.resources import resource_names
 
 RUN = ["--device", "generic-cpu"]
 
@@ -69,12 +73,12 @@ def spoil(path: Path, old: str, new: str) -> None:
 def test_help_names_every_command() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for word in ("finetune", "profile", "search", "export", "verify", "devices", "--pipeline", "--device", "--budget", "--output",
-                 "--work", "--seed", "instatune-deploy --device xeon-cpu --budget 20ms"):  # fmt: skip
+    for word in ("finetune", "profile", "search", "export", "verify", "devices", "doctor", "--pipeline", "--device", "--budget",
+                 "--output", "--work", "--seed", "instatune-deploy --device xeon-cpu --budget 20ms"):  # fmt: skip
         assert word in result.stdout
 
 
-@pytest.mark.parametrize("command", ["finetune", "profile", "search", "export", "verify", "devices"])
+@pytest.mark.parametrize("command", ["finetune", "profile", "search", "export", "verify", "devices", "doctor"])
 def test_help_of_a_command(command: str) -> None:
     assert run(command, "--help").exit_code == 0
 
@@ -87,10 +91,45 @@ def test_devices() -> None:
     result = run("devices")
     assert result.exit_code == 0
     assert result.stdout.startswith("this host: ")
-    for name in ("generic-cpu", "laptop-cpu", "xeon-cpu"):
+    for name in resource_names("hardware_profiles"):
         assert f"\n{name}: " in result.stdout
-    assert "served by this host: onnxruntime fp32; 1 thread," in result.stdout
+    assert "    runs here  onnxruntime fp32, 1 thread\n" in result.stdout
     assert result.stderr == ""
+
+
+def test_devices_that_are_named(folder: Path) -> None:
+    path = write_profile(folder)
+    result = run("devices", str(path), "generic-cpu")
+    assert [line.partition(":")[0] for line in result.stdout.splitlines() if line and line[0] != " "] == [
+        "this host",
+        "tiny-cpu",
+        "generic-cpu",
+    ]
+    assert refused("devices", "xeon_cpu") == "unknown hardware profile 'xeon_cpu'; did you mean 'xeon-cpu'?"
+
+
+def test_doctor(folder: Path) -> None:
+    result = run("doctor", "--work", "kept")
+    assert (result.exit_code, result.stderr) == (0, "")
+    for name in ("Python", "packages", "onnxruntime", "openvino", "CPU", "cores", "other load", "steadiness"):
+        assert f" {name} " in result.stdout
+    assert "free for kept" in result.stdout
+    assert list(folder.iterdir()) == []
+
+
+def test_doctor_of_an_installation_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table, or the JSON, is printed all the same."""
+    old = installation.Package("torch", "1.0", ">=2.9", False)
+    found = installation.Installation((old,), (), None)
+    monkeypatch.setattr(doctor, "installation", lambda: found)
+    monkeypatch.setattr(doctor, "steadiness", lambda cores: "skipped")
+    said = "instatune-deploy cannot be used here: torch 1.0 (needed: >=2.9); `pip install 'torch>=2.9'`"
+    result = run("doctor", "--json")
+    assert one_line(result.stderr, result.exit_code, 2) == said
+    assert json.loads(result.stdout)["usable"] is False
+    result = run("doctor")
+    assert one_line(result.stderr, result.exit_code, 2) == said
+    assert "problem  packages " in result.stdout
 
 
 # --- flags -------------------------------------------------------------------------------------------------------------
@@ -370,6 +409,113 @@ def test_verify_a_whole_artifact(folder: Path) -> None:
     assert result.exit_code == 0
     assert "ok      parity: logits of 5 rows differ by up to " in result.stdout
     assert result.stdout.endswith("made is what its manifest says.\n")
+
+
+# --- measurements ------------------------------------------------------------------------------------------------------
+
+
+def measured(path: Path) -> None:
+    """A store of one believed and one failed measurement."""
+    with MeasurementStore(path) as store:
+        store.add(MADE)
+        store.add(FAILED)
+
+
+def test_measurements_of_an_empty_folder(folder: Path) -> None:
+    result = run("measurements")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("No measurements in runs/measurements.sqlite yet: `instatune-deploy profile --device NAME`")
+    assert not list(folder.iterdir())
+    for command in (["show", "1"], ["export", "a.csv"]):
+        assert refused("measurements", *command) == "measurement store runs/measurements.sqlite: no such file"
+    assert refused("measurements", "--store", "other.sqlite") == "measurement store other.sqlite: no such file"
+    assert not list(folder.iterdir())
+    MeasurementStore(folder / "runs" / "measurements.sqlite").close()
+    assert run("measurements").stdout.startswith("No measurements in runs/measurements.sqlite yet")
+
+
+@pytest.mark.parametrize(
+    ("filters", "ids"),
+    [
+        ([], ["1", "2"]),
+        (["--device", "xeon-cpu"], ["1", "2"]),
+        (["--believed"], ["1"]),
+        (["--not-believed"], ["2"]),
+        (["--provider", "cuda", "--runtime", "openvino", "--precision", "bf16", "--threads", "2"], ["2"]),
+        (["--since", "2026-01-31"], ["1"]),
+        (["--architecture", MADE.deployment.architecture.digest[:5], "--host", MADE.host], ["1", "2"]),
+        (["--limit", "1"], ["2"]),
+    ],
+)
+def test_measurements_are_listed_and_exported(folder: Path, filters: list[str], ids: list[str]) -> None:
+    measured(folder / "runs" / "measurements.sqlite")
+    for place in (
+        [],
+        ["--work", "runs"],
+        ["--store", "runs/measurements.sqlite"],
+        ["--store", "sqlite:///runs/measurements.sqlite"],
+    ):
+        result = run("measurements", *place, *filters)
+        assert (result.exit_code, result.stderr) == (0, "")
+        # a line each, whatever the terminal: a log is searched with grep
+        assert [line.split()[0] for line in result.stdout.splitlines() if "xeon-cpu" in line] == ids
+    assert ("it could not be run: out of memory" in result.stdout) == ("2" in ids)
+    assert result.stdout.splitlines()[-1].startswith(f"{'2 measurements' if '--limit' in filters or len(ids) == 2 else '1 meas'}")
+    exported = run("measurements", "export", "out/all.csv", *filters)
+    assert (exported.exit_code, exported.stdout) == (0, "")
+    assert exported.stderr == f"{len(ids)} measurement{'s' if len(ids) > 1 else ''} written to out/all.csv\n"
+    assert len((folder / "out" / "all.csv").read_text(encoding="utf-8").splitlines()) == 1 + len(ids)
+
+
+def test_one_measurement(folder: Path) -> None:
+    measured(folder / "runs" / "measurements.sqlite")
+    assert json.loads(run("measurements", "show", "1").stdout)["key"] == MADE.key
+    assert refused("measurements", "show", "3").startswith("measurement store runs/measurements.sqlite: no measurement 3; ")
+    assert refused("measurements", "show", "99999999999999999999").startswith(
+        "Invalid value for 'ID': 99999999999999999999 is not"
+    )
+    assert refused("measurements", "show", "one").startswith("Invalid value for 'ID': 'one' is not a valid integer")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--since", "yesterday"], "since 'yesterday': not a time; right would be 2026-01-31 or 2026-01-31T12:00"),
+        (["--architecture", "6L"], "architecture '6L': right would be the first digits"),
+        (["--threads", "0"], "Invalid value for '--threads'"),
+        (["--limit", "0"], "Invalid value for '--limit'"),
+        (["--device", "xeon-cpu", "show", "1"], "--device stands before the command 'show'; options belong behind it"),
+        (
+            ["--not-believed", "show", "1"],
+            "--believed or --not-believed stands before the command 'show'; options belong behind it",
+        ),
+        (["--store", "oraclesql://x/y"], "measurement store oraclesql://x/y: no kind of database"),
+        (["--store", "."], "measurement store .: it is a folder"),
+        (["export", "all.txt"], "all.txt: unknown ending '.txt'; right would be FILE.csv or FILE.parquet"),
+        (["export", "there.csv"], "there.csv: it is there already; --force overwrites it"),
+        (["export", "all.csv", "--host", "none"], "all.csv: not written, no measurement matches"),
+        (["export", "there.csv/below.csv"], "cannot write there.csv/below.csv: "),
+    ],
+)
+def test_bad_requests_for_measurements(folder: Path, arguments: list[str], says: str) -> None:
+    measured(folder / "runs" / "measurements.sqlite")
+    (folder / "there.csv").write_text("mine")
+    assert refused("measurements", *arguments).startswith(says)
+    assert (folder / "there.csv").read_text() == "mine"
+    assert sorted(path.name for path in folder.iterdir()) == ["runs", "there.csv"]
+
+
+def test_overwriting_an_export(folder: Path) -> None:
+    measured(folder / "runs" / "measurements.sqlite")
+    (folder / "there.parquet").write_text("mine")
+    assert run("measurements", "export", "there.parquet", "--force").exit_code == 0
+    assert (folder / "there.parquet").read_bytes().startswith(b"PAR1")
+
+
+def test_nothing_matches(folder: Path) -> None:
+    measured(folder / "runs" / "measurements.sqlite")
+    result = run("measurements", "--device", "toaster")
+    assert (result.exit_code, result.stdout) == (0, "None of 2 measurements in runs/measurements.sqlite matches.\n")
 
 
 # --- as a program ------------------------------------------------------------------------------------------------------

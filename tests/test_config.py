@@ -39,7 +39,7 @@ def test_settings_never_change() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("runs: [{runtime: openvino}, {runtime: openvino}]", "the same runtime and precision stand in 'runs' twice"),
+        ("runs: [{runtime: openvino}, {runtime: openvino}]", "a.yaml:3: runs: openvino cpu fp32 stands here twice"),
         ("runs: []", "runs: "),
         ("runs: [{runtime: tensorrt}]", "runs.0.runtime: input should be 'onnxruntime' or 'openvino' (found 'tensorrt')"),
         ("runs: [{runtime: openvino}]\nthreads: 0", "threads"),

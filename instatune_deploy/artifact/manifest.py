@@ -17,8 +17,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from instatune_deploy import __version__
 from instatune_deploy.artifact.parity import Parity
-from instatune_deploy.config import Count, Precision, RuntimeName, Sha256, Statistic, TimingSettings
-from instatune_deploy.devices.deployment import Deployment, Timing
+from instatune_deploy.config import Count, Precision, Provider, RuntimeName, Sha256, Statistic, TimingSettings
+from instatune_deploy.devices.deployment import Deployment
+from instatune_deploy.devices.latency import Timing
 from instatune_deploy.errors import BadInput, VerificationFailed
 from instatune_deploy.files import digest, read_json, write_json
 from instatune_deploy.supernet.architecture import Architecture
@@ -133,6 +134,7 @@ class Manifest(Record):
     budget: Budget | None
     runtime: RuntimeName
     precision: Precision
+    provider: Provider = "cpu"
     threads: Count
     batch_size: Count
     input_shapes: dict[str, list[Count]] = Field(min_length=1)
@@ -183,7 +185,7 @@ class Manifest(Record):
     def deployment(self) -> Deployment:
         """What was measured, and what `verify` measures again."""
         tokens = max(shape[1] for shape in self.input_shapes.values())
-        return Deployment(self.architecture, self.runtime, self.precision, self.threads, self.batch_size, tokens)
+        return Deployment(self.architecture, self.runtime, self.precision, self.threads, self.batch_size, tokens, self.provider)
 
 
 def is_plain(name: str) -> bool:

@@ -14,14 +14,16 @@ from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.samples import LOGITS, Samples
 from instatune_deploy.devices.deployment import Deployment
 from instatune_deploy.devices.runtimes.base import RunFailed, Session
-from instatune_deploy.devices.runtimes.registry import open_session
+from instatune_deploy.devices.runtimes.registry import open_session, refusals_are_bad_input
 from instatune_deploy.errors import VerificationFailed
 
 FP32_TOLERANCE = 1e-4
 # bf16 keeps 8 significant bits: each product is rounded to 2^-9 (0.2%) of its size, and some dozens of them follow each
 # other from the embedding to the logits. On MiniLM (3 and 6 layers, OpenVINO) that adds up to 0.6 - 1.2% of the largest
 # logit; deeper models get more room. A wrong weight, a layer too few or a swapped input moves logits by their own size.
-BF16_SHARE = 0.05
+# fp16 keeps 11 bits, so an eighth of that. int8 keeps 8 bits of a range and not of each value: on MiniLM, calibrated, rows
+# differ by up to a third of the largest logit and decide the same; whether that is good enough, the accuracy says.
+SHARES = {"bf16": 0.05, "fp16": 0.01, "int8": 0.5, "int8-dynamic": 0.5}
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ class Parity:
 
 def tolerance(precision: str, logits: NDArray[Any]) -> float:
     """How far from ``logits``, which PyTorch computed in fp32, a graph of ``precision`` may be and still be the same network."""
-    if precision == "bf16":
-        return BF16_SHARE * max(1.0, float(np.abs(logits).max()))
-    return FP32_TOLERANCE
+    if precision == "fp32":
+        return FP32_TOLERANCE
+    return SHARES[precision] * max(1.0, float(np.abs(logits).max()))
 
 
 def check_parity(folder: Path, deployment: Deployment, samples: Samples, allowed: float) -> Parity:
@@ -65,11 +67,11 @@ def check_parity(folder: Path, deployment: Deployment, samples: Samples, allowed
     when the runtime breaks off.
     """
     path = GRAPH_FILES[deployment.runtime].path(folder)
-    with closing(open_session(path, deployment.runtime, deployment.precision, deployment.threads)) as session:
-        try:
+    try:
+        with closing(open_session(path, *deployment.run)) as session, refusals_are_bad_input():
             found = run_rows(session, samples, deployment.batch_size)
-        except RunFailed as error:
-            raise VerificationFailed(f"{path}: it could not be run: {error}") from error
+    except RunFailed as error:
+        raise VerificationFailed(f"{path}: it could not be run: {error}") from error
     return compare(samples.logits, found, allowed)
 
 

@@ -1,21 +1,21 @@
-"""What is measured and what came out: Deployment, Timing, Measurement, all JSON both ways."""
+"""What is measured and what came out: Deployment and Measurement, JSON both ways."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from instatune_deploy.config import Statistic
+from instatune_deploy.devices.latency import Timing
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import digest
 from instatune_deploy.supernet.architecture import Architecture
-from instatune_deploy.words import counted
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 added to 1 what has a default: the provider, and the reference model's figures."""
 STRICT_FIELDS = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -32,62 +32,19 @@ class Deployment:
     threads: int
     batch_size: int
     sequence_length: int
+    provider: str = "cpu"
+
+    @property
+    def run(self) -> Run:
+        """How it is run."""
+        return Run(self.runtime, self.precision, self.threads, self.provider)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value."""
         return {**asdict(self), "architecture": self.architecture.to_json()}
 
     def __str__(self) -> str:
-        return f"{self.architecture}; {self.runtime} {self.precision}, {counted(self.threads, 'thread')}"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Between these the true percentile lies: above ``lower_ms`` with 95% confidence, below ``upper_ms`` likewise.
-
-    ``upper_ms`` is None where too few runs were made to say (see `statistics.limits`).
-    """
-
-    lower_ms: float
-    upper_ms: float | None
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Latency of one inference, over all runs of the three windows that were accepted.
-
-    spread:               inter-quartile range / median
-    count:                runs behind these figures
-    windows:              windows that were measured after the warm-up
-    stable:               whether the last three agreed; if not, the figures are theirs all the same, and not to be believed
-    involuntary_switches: how often the system took a processor from this process in those three windows
-    limits:               of each percentile
-    """
-
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    mean_ms: float
-    max_ms: float
-    spread: float
-    count: int
-    windows: int
-    stable: bool
-    involuntary_switches: int
-    limits: dict[Statistic, Limits]
-
-    def statistic_ms(self, statistic: Statistic) -> float:
-        """The percentile that ``statistic`` names."""
-        return {"p50": self.p50_ms, "p90": self.p90_ms, "p99": self.p99_ms}[statistic]
-
-    def upper_ms(self, statistic: Statistic) -> float:
-        """What the percentile stays below with 95% confidence; infinity where too few runs were made to say."""
-        upper = self.limits[statistic].upper_ms
-        return math.inf if upper is None else upper
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON value."""
-        return asdict(self)
+        return f"{self.architecture}; {self.run}"
 
 
 @dataclass(frozen=True)
@@ -137,8 +94,8 @@ class Measurement:
         """``BadInput`` names ``where`` and the first thing that is wrong."""
         if not isinstance(value, dict):
             raise BadInput(f"{where}: not a measurement (found a {type(value).__name__})")
-        if value.get("schema_version") != SCHEMA_VERSION:
-            raise BadInput(f"{where}: schema_version must be {SCHEMA_VERSION} (found {value.get('schema_version')!r})")
+        if value.get("schema_version") not in range(1, SCHEMA_VERSION + 1):
+            raise BadInput(f"{where}: schema_version must be 1 to {SCHEMA_VERSION} (found {value.get('schema_version')!r})")
         try:
             return _ADAPTER.validate_python({key: item for key, item in value.items() if key != "schema_version"})
         except ValidationError as error:

@@ -1,33 +1,29 @@
-"""This host: what of it decides how fast a model runs."""
+"""A host: what of it decides how fast a model runs."""
 
 from __future__ import annotations
 
 import functools
-import os
-import platform
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import psutil
-
+from instatune_deploy.devices.host_facts import host_facts
 from instatune_deploy.files import digest
 
-CPUINFO = Path("/proc/cpuinfo")
-CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 VECTOR_FLAGS = ("sse4", "avx", "fma", "amx", "asimd", "bf16", "i8mm", "sve")
 
 
 @dataclass(frozen=True)
 class Host:
-    """A machine as this process may use it.
+    """A machine as a process may use it.
 
     machine:      type as ``uname -m`` says: x86_64, aarch64
     cpu_model:    name of the processor, empty where the system does not tell
     cpu_flags:    instruction sets, as the kernel names them; empty where there is no /proc/cpuinfo
-    cores:        logical processors this process may use (affinity and container quota respected)
-    memory_bytes: of the whole machine
+    cores:        logical processors the process may use (affinity and container quota respected)
+    memory_bytes: of the whole machine; 0 where the system does not tell
     os:           name and release of the system
+    board:        its name in the device tree (single-board computers have one), else empty
     """
 
     machine: str
@@ -36,6 +32,29 @@ class Host:
     cores: int
     memory_bytes: int
     os: str
+    board: str = ""
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Host:
+        """The host that ``facts`` (`host_facts.host_facts`) tell of. ``ValueError`` names what is missing or wrong."""
+        names = [item.name for item in fields(cls)]
+        if not isinstance(facts, Mapping):
+            raise ValueError(f"the facts of a host must be keys and values, found a {type(facts).__name__}")
+        if set(facts) != set(names):
+            lacking = [name for name in names if name not in facts]
+            unknown = sorted(str(name) for name in facts if name not in names)
+            raise ValueError(f"host: {_listed('missing', lacking) or _listed('unknown', unknown)}")
+        for name in ("machine", "cpu_model", "os", "board"):
+            if not isinstance(facts[name], str) or len(facts[name].splitlines()) > 1:
+                raise ValueError(f"host: {name} must be one line of text (found {facts[name]!r})")
+        for name, least in (("cores", 1), ("memory_bytes", 0)):
+            # a bool is an int to Python
+            if type(facts[name]) is not int or facts[name] < least:
+                raise ValueError(f"host: {name} must be a whole number of at least {least} (found {facts[name]!r})")
+        flags = facts["cpu_flags"]
+        if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
+            raise ValueError(f"host: cpu_flags must be a list of words (found {flags!r})")
+        return cls(**{**facts, "cpu_flags": frozenset(flags)})
 
     @property
     def fingerprint(self) -> str:
@@ -51,47 +70,9 @@ class Host:
 @functools.cache
 def this_host() -> Host:
     """The host of this process; asked once."""
-    try:
-        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not Linux
-        text = ""
-    cpu_model, flags = parse_cpuinfo(text)
-    return Host(
-        machine=platform.machine(),
-        cpu_model=cpu_model or platform.processor(),
-        cpu_flags=flags,
-        cores=usable_cores(),
-        memory_bytes=psutil.virtual_memory().total,
-        os=f"{platform.system()} {platform.release()}",
-    )
+    return Host.from_facts(host_facts())
 
 
-def parse_cpuinfo(text: str) -> tuple[str, frozenset[str]]:
-    """CPU model and flags from the text of /proc/cpuinfo; x86 says ``flags``, ARM says ``Features``."""
-    fields: dict[str, str] = {}
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(key.strip(), value.strip())
-    flags = fields.get("flags") or fields.get("Features") or ""
-    # most ARM kernels name the board or only numbers
-    part = f"ARM implementer {fields['CPU implementer']} part {fields['CPU part']}" if "CPU part" in fields else ""
-    return fields.get("model name") or fields.get("Model") or part, frozenset(flags.split())
-
-
-def usable_cores() -> int:
-    """Logical processors that the scheduler gives this process, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota = parse_quota(CGROUP_QUOTA.read_text(encoding="utf-8"))
-    except OSError:
-        quota = None
-    return cores if quota is None else max(1, min(cores, quota))
-
-
-def parse_quota(text: str) -> int | None:
-    """Whole cores that a control group's ``cpu.max`` allows (``200000 100000`` is 2); None when it allows all."""
-    words = text.split()
-    if len(words) != 2 or words[0] == "max":
-        return None
-    return max(1, int(words[0]) // int(words[1]))
+def _listed(what: str, names: list[str]) -> str:
+    """``missing: cores, os``; empty when there are none."""
+    return f"{what}: {', '.join(names)}" if names else ""

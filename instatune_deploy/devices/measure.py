@@ -2,18 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from instatune_deploy.devices import circumstances, timing
-from instatune_deploy.devices.deployment import Deployment, Measurement, Timing, measurement_key
+from instatune_deploy.devices.deployment import Deployment, Measurement, measurement_key
+from instatune_deploy.devices.probe import Outcome, reference_run
+from instatune_deploy.devices.process import MeasuringProcess
 from instatune_deploy.devices.profile import Device
-from instatune_deploy.devices.runtimes.base import Graph, Inputs, RunFailed
-from instatune_deploy.devices.runtimes.registry import open_session, version
+from instatune_deploy.devices.reference import reference_key
+from instatune_deploy.devices.runs import Run
+from instatune_deploy.devices.runtimes.base import Graph, Inputs
+from instatune_deploy.devices.runtimes.registry import version
+from instatune_deploy.devices.store import MeasurementStore
 
-ATTEMPTS = 2
+
+@dataclass
+class Laboratory:
+    """Where graphs are measured: processes of their own, and the nominal speed of this host as the store knows it.
+
+    again: calibrate the reference model anew, once for every way of running
+    """
+
+    store: MeasurementStore
+    again: bool = False
+    _processes: dict[tuple[str, int, str], MeasuringProcess] = field(default_factory=dict)
+    _nominal: dict[Run, float] = field(default_factory=dict)
+
+    def process(self, run: Run) -> MeasuringProcess:
+        """The process for ``run``: one for each runtime, number of threads and provider, so that nothing is in its way."""
+        return self._processes.setdefault((run.runtime, run.threads, run.provider), MeasuringProcess())
+
+    def nominal_ms(self, run: Run, device: Device) -> tuple[float | None, str | None]:
+        """What the reference model takes beside ``run`` when this host is quiet, or None and why that cannot be said now.
+
+        Measured once and kept in the store, so that what is measured today can be compared with what was measured last week.
+        """
+        beside = reference_run(run)
+        if beside not in self._nominal:
+            host, made = device.host.fingerprint, version(run.runtime)
+            key = reference_key(run, made, host)
+            known = None if self.again else self.store.find_reference(key)
+            if known is None:
+                found, why = self.process(run).nominal_ms(run, device.timing)
+                if found is None:
+                    return None, why
+                known = self.store.add_reference(
+                    key, device=device.name, run=run, host=host, version=made, nominal_ms=found, again=self.again
+                )
+            self._nominal[beside] = known
+        return self._nominal[beside], None
+
+    def on_nominal(self, measurement: Measurement, device: Device) -> Measurement:
+        """A measurement of an earlier day on the nominal speed that counts today."""
+        if measurement.timing is None or measurement.timing.nominal_ms is None:
+            return measurement
+        nominal_ms, _ = self.nominal_ms(measurement.deployment.run, device)
+        return measurement if nominal_ms is None else replace(measurement, timing=measurement.timing.on_nominal(nominal_ms))
+
+    def close(self) -> None:
+        """End the processes. The store is its owner's to close."""
+        for process in self._processes.values():
+            process.close()
 
 
 def key_of(deployment: Deployment, device: Device, graph_hash: str) -> str:
@@ -22,7 +71,13 @@ def key_of(deployment: Deployment, device: Device, graph_hash: str) -> str:
 
 
 def measure_graph(
-    graph: Graph, deployment: Deployment, device: Device, graph_hash: str, size_bytes: int, inputs: Inputs
+    graph: Graph,
+    deployment: Deployment,
+    device: Device,
+    graph_hash: str,
+    size_bytes: int,
+    inputs: Inputs,
+    laboratory: Laboratory,
 ) -> Measurement:
     """Run ``graph`` as ``deployment`` says, by the device's protocol; a second time when the first is not to be believed.
 
@@ -31,53 +86,23 @@ def measure_graph(
     The measurement says itself whether it is believed, and if not, why. ``BadInput`` when the graph cannot be loaded, does
     not take these inputs, or the runtime would not run it as asked.
     """
-    started = datetime.now(UTC).isoformat(timespec="milliseconds")
-    load_before = circumstances.load_average()
-    result: Timing | None = None
-    others: float | None = None
-    attempts = 0
-    with closing(open_session(graph, deployment.runtime, deployment.precision, deployment.threads)) as session:
-        said = session.describe()
-        why: str | None = None
-        try:
-            run_once = session.bind(inputs)
-            for attempts in range(1, ATTEMPTS + 1):  # noqa: B007
-                result, others, why = _attempt(run_once, deployment.threads, device)
-                if why is None:
-                    break
-        except RunFailed as error:
-            why = f"it could not be run: {error}"
-    facts: dict[str, Any] = {
-        "started": started,
-        "load_before": load_before,
-        "load_after": circumstances.load_average(),
-        "others_cores": others,
-        "attempts": attempts,
-        "runtime_says": said,
-    }
+    nominal_ms, why = laboratory.nominal_ms(deployment.run, device)
+    if nominal_ms is None:
+        outcome = Outcome(None, f"the host's own speed cannot be said: {why}", version(deployment.runtime), {})
+    else:
+        outcome = laboratory.process(deployment.run).measure(graph, inputs, deployment.run, device.timing, nominal_ms)
     return Measurement(
         deployment=deployment,
         device=device.name,
         graph_hash=graph_hash,
         size_bytes=size_bytes,
         host=device.host.fingerprint,
-        versions=_versions(deployment),
+        versions={deployment.runtime: outcome.version},
         protocol=_protocol(device),
-        timing=result,
-        circumstances=facts,
-        why=why,
+        timing=outcome.timing,
+        circumstances=outcome.circumstances,
+        why=outcome.why,
     )
-
-
-def _attempt(run_once: Callable[[], object], threads: int, device: Device) -> tuple[Timing, float, str | None]:
-    """Timing, processors that others used meanwhile, and why not to believe it."""
-    before = circumstances.cpu_account()
-    result = timing.measure(run_once, device.timing)
-    others = circumstances.others_cores(before, circumstances.cpu_account())
-    why = circumstances.too_busy(others, threads, circumstances.processors())
-    if why is None and not result.stable:
-        why = f"no three windows in a row agreed within {device.timing.tolerance:.0%} ({result.windows} were measured)"
-    return result, round(others, 2), why
 
 
 def _versions(deployment: Deployment) -> dict[str, str]:

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from instatune_deploy.config import ProfileSettings, Requirements, RunSettings, Statistic, TimingSettings
 from instatune_deploy.devices.deployment import Deployment
 from instatune_deploy.devices.host import Host
-from instatune_deploy.devices.runtimes.registry import check_precision, entry, installed
+from instatune_deploy.devices.runs import Run
+from instatune_deploy.devices.runtimes.modules import installed
+from instatune_deploy.devices.runtimes.registry import check_run, missing_for
 from instatune_deploy.errors import BadInput
 from instatune_deploy.resources import find_resource, resource_folder, resource_names
 from instatune_deploy.supernet.architecture import Architecture
-from instatune_deploy.yamlfile import load_yaml
+from instatune_deploy.yamlfile import load_yaml, place
 
 FOLDER = "hardware_profiles"
-
-
-class Run(NamedTuple):
-    """One way of running a graph."""
-
-    runtime: str
-    precision: str
-
-    def __str__(self) -> str:
-        return f"{self.runtime} {self.precision}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,6 @@ class Device:
 
     runs:            what the host can run, in the profile's order; at least one
     skipped:         what it cannot, and why
-    threads:         of one inference
     sequence_length: tokens of one input
     statistic:       the latency that a budget without a percentile means
     timing:          the measuring protocol
@@ -51,7 +42,6 @@ class Device:
     name: str
     runs: tuple[Run, ...]
     skipped: tuple[SkippedRun, ...]
-    threads: int
     batch_size: int
     sequence_length: int
     statistic: Statistic
@@ -61,7 +51,9 @@ class Device:
 
     def deployment(self, architecture: Architecture, run: Run) -> Deployment:
         """``architecture``, run as this device does it."""
-        return Deployment(architecture, run.runtime, run.precision, self.threads, self.batch_size, self.sequence_length)
+        return Deployment(
+            architecture, run.runtime, run.precision, run.threads, self.batch_size, self.sequence_length, run.provider
+        )
 
 
 def load_profile(name_or_path: str) -> ProfileSettings:
@@ -70,11 +62,11 @@ def load_profile(name_or_path: str) -> ProfileSettings:
     settings = load_yaml(path, ProfileSettings)
     if _is_shipped(path) and settings.name != path.stem:
         raise BadInput(f"{path}: name: the profile in this file must be called '{path.stem}' (found '{settings.name}')")
-    for run in settings.runs:
+    for index, run in enumerate(settings.runs):
         try:
-            check_precision(run.runtime, run.precision)
+            check_run(run.runtime, run.precision, run.provider)
         except BadInput as error:
-            raise BadInput(f"{path}: runs: {error.message}") from error
+            raise BadInput(f"{place(path, ('runs', index))}: {error.message}") from error
     return settings
 
 
@@ -88,6 +80,12 @@ def missing(requirements: Requirements, host: Host) -> list[str]:
     phrases = []
     if requirements.machine and host.machine not in requirements.machine:
         phrases.append(f"machine type {' or '.join(requirements.machine)} ({host.machine} here)")
+    system = host.os.partition(" ")[0]
+    if requirements.os and system not in requirements.os:
+        phrases.append(f"system {' or '.join(requirements.os)} ({system or 'unknown'} here)")
+    for what, pattern, name in (("board", requirements.board, host.board), ("CPU model", requirements.cpu_model, host.cpu_model)):
+        if pattern and not re.search(pattern, name, re.IGNORECASE):
+            phrases.append(f"a {what} like '{pattern}' ({name or 'none'} here)")
     phrases += [f"CPU flag {flag}" for flag in requirements.cpu_flags if flag not in host.cpu_flags]
     if requirements.any_cpu_flag and host.cpu_flags.isdisjoint(requirements.any_cpu_flag):
         phrases.append(f"CPU flag {' or '.join(requirements.any_cpu_flag)}")
@@ -103,24 +101,21 @@ def resolve(settings: ProfileSettings, host: Host) -> Device:
     lacks = missing(settings.requires, host)
     if lacks:
         raise BadInput(f"{cannot}: it needs {', '.join(lacks)}")
+    threads = _threads(settings, host, cannot)
     runs, skipped = [], []
     for item in settings.runs:
-        run = Run(item.runtime, item.precision)
+        ways = [Run(item.runtime, item.precision, count, item.provider) for count in threads]
         lacks = _missing_for_run(item, host)
         if lacks:
-            skipped.append(SkippedRun(run, tuple(lacks)))
+            skipped.append(SkippedRun(ways[0], tuple(lacks)))
         else:
-            runs.append(run)
+            runs += ways
     if not runs:
         raise BadInput(f"{cannot}: " + "; ".join(f"{item.run} needs {', '.join(item.missing)}" for item in skipped))
-    threads = host.cores if settings.threads == "all" else settings.threads
-    if threads > host.cores:
-        raise BadInput(f"{cannot}: it runs {threads} threads, and there are {host.cores} cores; set 'threads' to at most that")
     return Device(
         name=settings.name,
         runs=tuple(runs),
         skipped=tuple(skipped),
-        threads=threads,
         batch_size=settings.batch_size,
         sequence_length=settings.sequence_length,
         statistic=settings.statistic,
@@ -130,11 +125,23 @@ def resolve(settings: ProfileSettings, host: Host) -> Device:
     )
 
 
+def _threads(settings: ProfileSettings, host: Host, cannot: str) -> list[int]:
+    """The numbers of threads that are tried, each once, in the profile's order."""
+    given = settings.threads if isinstance(settings.threads, list) else [settings.threads]
+    counts = list(dict.fromkeys(host.cores if count == "all" else count for count in given))
+    if max(counts) > host.cores:
+        raise BadInput(
+            f"{cannot}: it runs {max(counts)} threads, and there are {host.cores} cores; set 'threads' to at most that"
+        )
+    return counts
+
+
 def _missing_for_run(run: RunSettings, host: Host) -> list[str]:
-    """A run needs what it says, and the package of its runtime without saying."""
-    package = entry(run.runtime).package
+    """A run needs what it says, and without saying its runtime's package and provider and what its precision takes."""
+    package = run.runtime
     named = [*run.requires.packages, *([] if package in run.requires.packages else [package])]
-    return missing(run.requires.model_copy(update={"packages": named}), host)
+    lacks = missing(run.requires.model_copy(update={"packages": named}), host)
+    return lacks or missing_for(run.runtime, run.precision, run.provider, host.cpu_flags)
 
 
 def _is_shipped(path: Path) -> bool:

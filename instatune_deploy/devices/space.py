@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instatune_deploy.devices.profile import Run
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.space import SearchSpace
 
@@ -35,7 +35,18 @@ class DeploymentSpace:
         """The canonical genotype, (genes,) int64."""
         return np.append(self.architectures.encode(architecture), self.runs.index(run))
 
-    def in_every_run(self, genotypes: np.ndarray) -> np.ndarray:
-        """(n, genes of an architecture) -> (n * runs, genes): each architecture in every way of running it."""
-        runs = np.tile(np.arange(len(self.runs)), len(genotypes))
-        return np.column_stack([np.repeat(genotypes, len(self.runs), axis=0), runs])
+    def shared_out(self, genotypes: np.ndarray, always: int, per_run: int) -> np.ndarray:
+        """(n, genes of an architecture) -> (rows, genes): ``per_run`` architectures for each way of running them.
+
+        Every way gets the first ``always``; of the others each gets evenly spaced ones, and different ways different ones.
+        Rows are ordered by architecture.
+        """
+        per_run = min(per_run, len(genotypes))
+        chosen = []
+        for run in range(len(self.runs)):
+            free = len(genotypes) - always
+            wanted = per_run - min(always, len(genotypes))
+            places = (np.arange(wanted) * free // max(wanted, 1) + run) % max(free, 1)
+            chosen += [(int(index), run) for index in [*range(min(always, len(genotypes))), *(always + places)]]
+        pairs = np.array(sorted(chosen)).reshape(-1, 2)
+        return np.column_stack([genotypes[pairs[:, 0]], pairs[:, 1]])

@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from instatune_deploy.graphs.edit import drop_unused
+from instatune_deploy.graphs.carved import Carved, add_external
 from instatune_deploy.graphs.template import Cut, Template
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.shape import ModelShape
 
 
 def carve(template: Template, architecture: Architecture) -> onnx.ModelProto:
-    """The graph of ``architecture``: its outputs are those of the extracted network, to float precision.
+    """The whole graph of ``architecture``: its outputs are those of the extracted network, to float precision."""
+    return carve_shared(template, architecture).model()
+
+
+def carve_shared(template: Template, architecture: Architecture) -> Carved:
+    """`carve` without copying what ``architecture`` does not cut: those weights are the template's own arrays.
 
     Reshapes of the template hold ``-1`` where the heads stand, so they follow by themselves.
     """
-    source = template.model
-    slices = _slices(template, architecture)
-    model = onnx.ModelProto()
-    for field in ("ir_version", "producer_name"):
-        setattr(model, field, getattr(source, field))
-    model.opset_import.extend(source.opset_import)
+    full, cuts = template.split, _slices(template, architecture)
+    source = full.graph.graph
+    model = onnx.ModelProto(ir_version=full.graph.ir_version, producer_name=full.graph.producer_name)
+    model.opset_import.extend(full.graph.opset_import)
     graph = model.graph
-    graph.name = source.graph.name
-    graph.input.extend(source.graph.input)
-    graph.output.extend(item for item in source.graph.output if item.name not in template.boundaries)
-    graph.node.extend(source.graph.node)
-    _cut_layers(graph, template, architecture)
+    graph.name = source.name
+    graph.input.extend(source.input)
+    graph.output.extend(item for item in source.output if item.name not in template.boundaries)
+    needed = _add_nodes(graph, source, _connections(template, architecture))
     _set_heads(graph, template, architecture)
-    # only names first: the weights, most of the bytes, are copied once and only those that are used
-    graph.initializer.extend(onnx.TensorProto(name=item.name) for item in source.graph.initializer)
-    drop_unused(model)
-    used = {item.name for item in graph.initializer}
-    del graph.initializer[:]
-    for item in source.graph.initializer:
-        if item.name in used:
-            cut = slices.get(item.name)
-            if cut is None:
-                graph.initializer.append(item)
-            else:
-                graph.initializer.append(numpy_helper.from_array(_slice(numpy_helper.to_array(item), cut), item.name))
-    return model
+    own: dict[str, NDArray[Any]] = {}
+    shared: dict[str, NDArray[Any]] = {}
+    weights = full.weights
+    for item in source.initializer:
+        name = item.name
+        if name not in needed:
+            continue
+        if name in weights and name in cuts:
+            own[name] = _slice(weights[name], cuts[name])
+            add_external(graph, item, own[name])
+        elif name in cuts:
+            graph.initializer.append(numpy_helper.from_array(_slice(numpy_helper.to_array(item), cuts[name]), name))
+        else:
+            graph.initializer.append(item)
+            if name in weights:
+                (shared if name in full.shared else own)[name] = weights[name]
+    return Carved(model, own, shared, full.folder)
 
 
 Slices = dict[str, list[tuple[Cut, int, int]]]
@@ -65,26 +74,43 @@ def _units(shape: ModelShape, cut: Cut, heads: int, width: int) -> tuple[int, in
     return width, shape.mlp_width
 
 
-def _slice(values: np.ndarray, cuts: list[tuple[Cut, int, int]]) -> np.ndarray:
+def _slice(values: NDArray[Any], cuts: list[tuple[Cut, int, int]]) -> NDArray[Any]:
+    """What the cuts leave, contiguous. Rows at the beginning are contiguous already and stay where they are."""
     for cut, kept, of in cuts:
         before, after = values.shape[: cut.axis], values.shape[cut.axis + 1 :]
         blocks = values.reshape(*before, cut.groups, of, *after)
-        blocks = np.take(blocks, range(kept), axis=cut.axis + 1)
+        blocks = blocks[(slice(None),) * (cut.axis + 1) + (slice(kept),)]
         values = blocks.reshape(*before, cut.groups * kept, *after)
     return np.ascontiguousarray(values)
 
 
-def _cut_layers(graph: onnx.GraphProto, template: Template, architecture: Architecture) -> None:
-    """Let every kept layer read the output of the kept layer before it, and the head that of the last."""
-    inputs, previous = {}, 0
+def _connections(template: Template, architecture: Architecture) -> dict[str, str]:
+    """What is read instead of a boundary: every kept layer reads the kept layer before it, and the head the last one."""
+    instead, previous = {}, 0
     for layer in architecture.layers:
-        inputs[template.boundaries[layer]] = template.boundaries[previous]
+        instead[template.boundaries[layer]] = template.boundaries[previous]
         previous = layer + 1
-    inputs[template.boundaries[-1]] = template.boundaries[previous]
-    # a boundary's readers are the layer that begins there, so one pass of renaming cannot run into itself
+    instead[template.boundaries[-1]] = template.boundaries[previous]
+    return instead
+
+
+def _add_nodes(graph: onnx.GraphProto, source: onnx.GraphProto, instead: dict[str, str]) -> set[str]:
+    """Copy the nodes that the outputs of ``graph`` need, in their order; returns the names of all tensors they need.
+
+    instead: tensors, each by the name of an earlier one that is read in its place. A boundary's readers are the layer that
+    begins there, so renaming once cannot run into itself.
+    """
+    needed, kept = {item.name for item in graph.output}, []
+    for node in reversed(source.node):
+        if any(name in needed for name in node.output):
+            kept.append(node)
+            needed.update(instead.get(name, name) for name in node.input)
+    graph.node.extend(reversed(kept))
     for node in graph.node:
         for index, name in enumerate(node.input):
-            node.input[index] = inputs.get(name, name)
+            if name in instead:
+                node.input[index] = instead[name]
+    return needed
 
 
 def _set_heads(graph: onnx.GraphProto, template: Template, architecture: Architecture) -> None:

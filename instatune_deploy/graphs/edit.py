@@ -22,15 +22,16 @@ def drop_unused(model: onnx.ModelProto) -> None:
     """Remove nodes and initialisers that no output needs. Nodes must be in topological order (ONNX demands it)."""
     graph = model.graph
     needed = {item.name for item in graph.output}
-    kept = []
-    for node in reversed(graph.node):
+    unused = []
+    for index in range(len(graph.node) - 1, -1, -1):
+        node = graph.node[index]
         if any(name in needed for name in node.output):
-            kept.append(node)
             needed.update(node.input)
-    if len(kept) < len(graph.node):
-        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
-        del graph.node[:]
-        graph.node.extend(nodes)
-    unused = [index for index, item in enumerate(graph.initializer) if item.name not in needed]
-    for index in reversed(unused):
-        del graph.initializer[index]
+        else:
+            unused.append(index)
+    # deleting moves pointers only: cheaper than copying what stays, and weights may be most of it
+    for index in unused:
+        del graph.node[index]
+    for index in range(len(graph.initializer) - 1, -1, -1):
+        if graph.initializer[index].name not in needed:
+            del graph.initializer[index]

@@ -1,4 +1,4 @@
-"""Export a PyTorch network to ONNX with static shapes, every initialiser under its parameter's name."""
+"""Export a PyTorch network to ONNX, with static shapes or open ones, every initialiser under its parameter's name."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from instatune_deploy.supernet.network import SuperNetwork, layers_path
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 PREFIX = "network"
+EXAMPLE = (2, 3)
 
 
 def export_model(model: Any, inputs: dict[str, torch.Tensor]) -> onnx.ModelProto:
@@ -32,15 +33,17 @@ def export_model(model: Any, inputs: dict[str, torch.Tensor]) -> onnx.ModelProto
     return _tidy(proto)
 
 
-def export_template(network: SuperNetwork, inputs: dict[str, torch.Tensor]) -> Template:
+def export_template(network: SuperNetwork, inputs: dict[str, torch.Tensor], open_shapes: bool = False) -> Template:
     """Export the full network once; `graphs.carve` makes every architecture's graph from it, without PyTorch.
 
-    inputs: example inputs, (batch, tokens) int64 each; the graph keeps these shapes.
+    inputs:      example inputs, (batch, tokens) int64 each; the graph keeps these shapes
+    open_shapes: leave batch and tokens open instead: any batch, as many tokens as the network has positions for. To
+                 evaluate with; what is timed and handed over has static shapes
     """
     shape, family = network.shape, network.family
     model = network.extract(shape.full())
     boundaries = tuple(f"boundary_{index}" for index in range(shape.layers + 1))
-    proto = _export(model, inputs, boundaries=len(boundaries))
+    proto = _export(model, inputs, boundaries=len(boundaries), open_shapes=open_shapes)
     weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
     layers = [f"{layers_path(model, family)}.{layer}." for layer in range(shape.layers)]
     for layer in layers:
@@ -61,20 +64,25 @@ class _Logits(nn.Module):
         self.network = model
         self.boundaries = boundaries
 
-    def forward(self, **inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         output = self.network(**inputs, output_hidden_states=self.boundaries > 0)
         return (output.logits, *(output.hidden_states[: self.boundaries] if self.boundaries else ()))
 
 
-def _export(model: Any, inputs: dict[str, torch.Tensor], boundaries: int) -> onnx.ModelProto:
+def _export(model: Any, inputs: dict[str, torch.Tensor], boundaries: int, open_shapes: bool = False) -> onnx.ModelProto:
     model = copy.deepcopy(model).eval()
     # the plain formula: fused attention of PyTorch exports with guards against rows without any token
     model.set_attn_implementation("eager")
+    if open_shapes:
+        # the exporter takes a size of one for a constant, and one that a buffer has too for that buffer's
+        inputs = {name: value.new_ones(EXAMPLE) for name, value in inputs.items()}
+        sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
     names = ["logits", *(f"boundary_{index}" for index in range(boundaries))]
     with _quiet():
         program = torch.onnx.export(
             _Logits(model, boundaries),
-            kwargs=inputs,
+            (inputs, {}),  # a dictionary that comes last would be taken for keyword arguments
+            dynamic_shapes=(dict.fromkeys(inputs, sizes),) if open_shapes else None,
             dynamo=True,
             optimize=True,
             verbose=False,
@@ -144,7 +152,7 @@ def _tidy(proto: onnx.ModelProto) -> onnx.ModelProto:
         node.doc_string = ""
     for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
         del value.metadata_props[:]
-        value.doc_string = ""
+        value.ClearField("doc_string")
     del proto.metadata_props[:], proto.functions[:], proto.graph.value_info[:], proto.graph.metadata_props[:]
     proto.graph.name = "network"
     proto.producer_name, proto.producer_version, proto.doc_string = "instatune-deploy", "", ""

@@ -6,6 +6,7 @@ Done once on the template, so every carved graph is fused already.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -23,8 +24,8 @@ def fuse_template(template: Template, family: Family) -> Template:
     """The same network with ONNX Runtime's fused operators. The template it is made from stays as it is.
 
     Every attention layer is fused by construction: between the projections and the output matrix of a layer stands
-    scaled dot-product attention and nothing else, which the family's paths name. Raises RuntimeError when the runtime's
-    LayerNorm fusions did not take place.
+    scaled dot-product attention and nothing else, which the family's paths name. Raises RuntimeError when a layer has not
+    one Attention and, after it and after its MLP, one SkipLayerNormalization each.
     """
     model = onnx.ModelProto()
     model.CopyFrom(template.model)
@@ -107,4 +108,8 @@ def _fuse_norms(model: onnx.ModelProto, template: Template) -> onnx.ModelProto:
     names = {item.name for item in result.graph.output}
     if not set(template.boundaries) <= names:
         raise RuntimeError("the runtime's fusions lost a boundary between layers")
+    counts = Counter(node.op_type for node in result.graph.node)
+    for operator, wanted in (("Attention", template.shape.layers), ("SkipLayerNormalization", 2 * template.shape.layers)):
+        if counts[operator] != wanted:
+            raise RuntimeError(f"the fused graph has {counts[operator]} {operator} nodes where {wanted} were expected")
     return result

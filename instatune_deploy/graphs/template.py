@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from instatune_deploy.files import digest, read_json, write_json
+from instatune_deploy.graphs.carved import Carved
 from instatune_deploy.supernet.shape import ModelShape
 
 
@@ -29,23 +31,34 @@ class Cut:
 
 @dataclass(frozen=True)
 class Template:
-    """The full network as a graph with static shapes.
+    """The full network as a graph.
 
+    graph:      whole, or with its weights beside it (`load` gives that); it must not change
     boundaries: tensor names, the input of layer i at i and the output of the last layer at the end
     cuts:       per layer, what shrinks
     attention:  per layer, the name of the node whose ``num_heads`` attribute follows; empty where there is none
     """
 
-    model: onnx.ModelProto
+    graph: onnx.ModelProto | Carved
     shape: ModelShape
     boundaries: tuple[str, ...]
     cuts: tuple[tuple[Cut, ...], ...]
     attention: tuple[str, ...] = ()
 
     @property
+    def model(self) -> onnx.ModelProto:
+        """The whole graph; put together anew every time when the weights lie beside it."""
+        return self.graph.model() if isinstance(self.graph, Carved) else self.graph
+
+    @cached_property
+    def split(self) -> Carved:
+        """The graph with its large weights beside it; graphs that are carved from it share them."""
+        return self.graph if isinstance(self.graph, Carved) else Carved.of(self.graph)
+
+    @property
     def structure(self) -> str:
         """Digest of everything that latency can depend on, so of all but the values of the weights."""
-        graph = self.model.graph
+        graph = self.split.graph.graph
         weights = {item.name: [list(item.dims), item.data_type] for item in graph.initializer}
         # small integer initialisers are shapes and axes: they decide what is computed
         constants = {
@@ -61,8 +74,8 @@ class Template:
         return digest([inputs, nodes, weights, constants])[:16]
 
     def save(self, folder: Path, name: str) -> None:
-        """Write ``<name>.onnx`` and ``<name>.json``."""
-        onnx.save(self.model, folder / f"{name}.onnx")
+        """Write ``<name>.onnx``, its weights to ``<name>.weights``, and ``<name>.json``."""
+        self.split.save(folder / f"{name}.onnx")
         write_json(
             folder / f"{name}.json",
             {
@@ -78,7 +91,7 @@ class Template:
         """The inverse of `save`."""
         value: dict[str, Any] = read_json(folder / f"{name}.json")
         return cls(
-            model=onnx.load(folder / f"{name}.onnx"),
+            graph=Carved.load(folder / f"{name}.onnx"),
             shape=ModelShape(**value["shape"]),
             boundaries=tuple(value["boundaries"]),
             cuts=tuple(tuple(Cut(**cut) for cut in cuts) for cuts in value["cuts"]),

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from instatune_deploy.devices.deployment import Measurement
-from instatune_deploy.devices.measure import key_of, measure_graph
-from instatune_deploy.devices.profile import Device, Run
+from instatune_deploy.devices.measure import Laboratory, key_of, measure_graph
+from instatune_deploy.devices.profile import Device
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.store import MeasurementStore
 from instatune_deploy.files import digest
 from instatune_deploy.pipeline.inputs import PipelineInputs
-from instatune_deploy.pipeline.supernet import Supernet
+from instatune_deploy.pipeline.supernet import Supernet, narrow_weights
 from instatune_deploy.supernet.architecture import Architecture
 
-HOW = "pytorch-fp32"
+if TYPE_CHECKING:
+    import onnx
+
+    from instatune_deploy.graphs.carved import Carved
+    from instatune_deploy.graphs.template import Template
+    from instatune_deploy.graphs.variants import Variant
+
+CALIBRATION_ROWS = 128
+EVALUATION_BATCH = 16
 
 
 @dataclass(frozen=True)
 class Point:
     """One measured deployment: what predictors learn from, and what may be chosen.
 
-    accuracy: on the validation rows, 0 to 1
+    accuracy: on the validation rows, 0 to 1, of the graph that ran, in its runtime and precision
     """
 
     architecture: Architecture
@@ -36,8 +46,7 @@ class Point:
         """A JSON value; the measurement itself stays in the store, under its key."""
         return {
             "architecture": self.architecture.to_json(),
-            "runtime": self.run.runtime,
-            "precision": self.run.precision,
+            "run": list(self.run),
             "measurement": self.measurement.key,
             "accuracy": self.accuracy,
         }
@@ -45,56 +54,87 @@ class Point:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measures what the store does not know yet."""
+    """Measures what the store does not know yet.
+
+    again: measure everything once more, and keep that beside what the store knows
+    """
 
     inputs: PipelineInputs
     supernet: Supernet
     device: Device
-    store: MeasurementStore
+    laboratory: Laboratory
+    _templates: dict[tuple[Variant, bool], Template] = field(default_factory=dict)
+    _again: set[str] = field(default_factory=set)
+
+    @property
+    def store(self) -> MeasurementStore:
+        """Where everything is kept."""
+        return self.laboratory.store
 
     def point(self, architecture: Architecture, run: Run) -> Point | None:
         """Latency and accuracy of a deployment; None when its latency cannot be believed (the store says why)."""
         measurement = self.latency(architecture, run)
         if not measurement.believed:
             return None
-        return Point(architecture, run, measurement, self.accuracy(architecture, "validation"))
+        return Point(architecture, run, measurement, self.accuracy(architecture, run, "validation"))
 
     def known(self, architecture: Architecture, run: Run) -> bool:
         """Whether `point` would find everything in the store."""
-        return self.store.find(self._key(architecture, run)) is not None and self._kept(architecture, "validation") is not None
+        return self._found(architecture, run) is not None and self._kept(architecture, run, "validation") is not None
 
     def latency(self, architecture: Architecture, run: Run) -> Measurement:
         """Measured on the graph that would ship, carved from the one export of the full network."""
-        kept = self.store.find(self._key(architecture, run))
+        kept = self._found(architecture, run)
         if kept is not None:
             return kept
-        graph = self.graph(architecture, run.runtime).SerializeToString()
+        carved = self.graph(architecture, run)
+        # a folder for every template: the weights its graphs share are linked there once
+        folder = self.laboratory.process(run).scratch / str(self._variant(run))
+        folder.mkdir(exist_ok=True)
+        carved.put(folder / "graph.onnx")
         measurement = measure_graph(
-            graph,
+            folder / "graph.onnx",
             self.device.deployment(architecture, run),
             self.device,
-            self._graph_hash(architecture, run.runtime),
-            len(graph),
+            self.graph_hash(architecture, run),
+            carved.size_bytes,
             self.example,
+            self.laboratory,
         )
-        self.store.add(measurement)
+        self.store.add(measurement, again=self.laboratory.again)
+        self._again.add(measurement.key)
         return measurement
 
-    def accuracy(self, architecture: Architecture, split: str) -> float:
-        """Share of a split's rows that the sub-network, in PyTorch, classifies right."""
-        kept = self._kept(architecture, split)
+    def accuracy(self, architecture: Architecture, run: Run, split: str) -> float:
+        """Share of a split's rows that the sub-network's graph, in the run's runtime and precision, classifies right."""
+        kept = self._kept(architecture, run, split)
         if kept is None:
-            evaluator = self._evaluators[split]
-            kept = evaluator.accuracy(architecture)
-            where = {"split": split, "rows": len(evaluator.labels), "how": self._how}
+            kept = self._evaluate(architecture, run, split)
+            where = {"split": split, "rows": self._rows(split), "how": self._how(run)}
             self.store.add_accuracy(self.supernet.weights, architecture, accuracy=kept, **where)  # type: ignore[arg-type]
         return kept
 
-    def graph(self, architecture: Architecture, runtime: str) -> Any:
-        """The ONNX graph of an architecture, as ``runtime`` is given it."""
+    def graph(self, architecture: Architecture, run: Run) -> Carved:
+        """The graph of an architecture, as ``run``'s runtime is given it."""
+        from instatune_deploy.graphs.carve import carve_shared
+
+        return carve_shared(self._template(self._variant(run)), architecture)
+
+    def finished_graph(self, architecture: Architecture, run: Run) -> onnx.ModelProto:
+        """The same to be handed over: one that is quantised is calibrated afresh, for this architecture alone."""
+        from instatune_deploy.graphs.quantise import quantise_model
+
+        variant = self._variant(run)
+        if variant.quantised is None or variant.before is None:
+            return self.graph(architecture, run).model()
         from instatune_deploy.graphs.carve import carve
 
-        return carve(self._template(runtime), architecture)
+        model = carve(self._template(variant.before), architecture)
+        return quantise_model(model, *variant.quantised, self._calibration(), narrow_weights(self.device.host))
+
+    def graph_hash(self, architecture: Architecture, run: Run) -> str:
+        """Latency does not depend on the values of weights: another training finds these measurements again."""
+        return digest([self._template(self._variant(run)).structure, architecture.to_json()])
 
     @cached_property
     def example(self) -> dict[str, np.ndarray]:
@@ -111,41 +151,65 @@ class Bench:
         tokens, _ = self.inputs.tokens(split, self.device.sequence_length)
         return pad({name: values[:count] for name, values in tokens.items()}, self.device.sequence_length, self.inputs.tokenizer)
 
-    def _kept(self, architecture: Architecture, split: str) -> float | None:
-        rows = len(self.inputs.data.labels[split])  # type: ignore[index]
-        return self.store.find_accuracy(self.supernet.weights, architecture, split=split, rows=rows, how=self._how)
+    def _found(self, architecture: Architecture, run: Run) -> Measurement | None:
+        """What the store knows, on the host's nominal speed of today."""
+        deployment = self.device.deployment(architecture, run)
+        key = key_of(deployment, self.device, self.graph_hash(architecture, run))
+        if self.laboratory.again and key not in self._again:
+            return None
+        kept = self.store.find(key)
+        return None if kept is None else self.laboratory.on_nominal(kept, self.device)
 
-    @property
-    def _how(self) -> str:
-        return f"{HOW}, {self.device.sequence_length} tokens"
+    def _kept(self, architecture: Architecture, run: Run, split: str) -> float | None:
+        return self.store.find_accuracy(
+            self.supernet.weights, architecture, split=split, rows=self._rows(split), how=self._how(run)
+        )
 
-    def _key(self, architecture: Architecture, run: Run) -> str:
-        return key_of(self.device.deployment(architecture, run), self.device, self._graph_hash(architecture, run.runtime))
+    def _rows(self, split: str) -> int:
+        return len(self.inputs.data.labels[split])  # type: ignore[index]
 
-    def _graph_hash(self, architecture: Architecture, runtime: str) -> str:
-        """Latency does not depend on the values of weights: another training finds these measurements again."""
-        return digest([self._structures[runtime], architecture.to_json()])
+    def _how(self, run: Run) -> str:
+        """What computed an accuracy; threads make no difference to it."""
+        made = f"{run.runtime} {run.provider} {run.precision}, {self.device.sequence_length} tokens"
+        # activations are quantised over the whole batch
+        return f"{made}, batch {self.device.batch_size}" if run.precision == "int8-dynamic" else made
 
-    @cached_property
-    def _structures(self) -> dict[str, str]:
-        return {run.runtime: self._template(run.runtime).structure for run in self.device.runs}
+    def _evaluate(self, architecture: Architecture, run: Run, split: str) -> float:
+        from instatune_deploy.graphs.carve import carve
+        from instatune_deploy.pipeline.evaluate import in_batches_of_like_length, in_batches_of_one_shape, opened
+        from instatune_deploy.tasks.text_classification import accuracy
 
-    def _template(self, runtime: str) -> Any:
-        if runtime not in self._templates:
-            self._templates[runtime] = self.supernet.template(runtime, self.example)
-        return self._templates[runtime]
+        tokens, labels = self.inputs.tokens(split, self.device.sequence_length)
+        variant = self._variant(run)
+        # quantised graphs have the shapes they were calibrated at; the others are as accurate with less padding, and quicker
+        open_shapes = variant.quantised is None and run.provider == "cpu"
+        graph = carve(self._template(variant, open_shapes), architecture).SerializeToString()
+        threads = self.device.host.cores
+        with opened(graph, run._replace(threads=threads)) as session:
+            if open_shapes:
+                logits = in_batches_of_like_length(session, tokens, EVALUATION_BATCH, self.inputs.tokenizer)
+            else:
+                logits = in_batches_of_one_shape(session, self.rows(split), self.device.batch_size)
+        return accuracy(logits, labels)
 
-    @cached_property
-    def _templates(self) -> dict[str, Any]:
-        return {}
+    @staticmethod
+    def _variant(run: Run) -> Variant:
+        from instatune_deploy.graphs.variants import variant_of
 
-    @cached_property
-    def _evaluators(self) -> dict[str, Any]:
-        from instatune_deploy.finetune.evaluate import Evaluator
+        return variant_of(run.runtime, run.precision, run.provider)
 
-        return {
-            split: Evaluator(
-                self.supernet.network, *self.inputs.tokens(split, self.device.sequence_length), self.inputs.tokenizer
-            )
-            for split in ("validation", "test")
-        }
+    def _template(self, variant: Variant, open_shapes: bool = False) -> Template:
+        if (variant, open_shapes) not in self._templates:
+            narrow = narrow_weights(self.device.host)
+            made = self.supernet.template(variant, self.example, self._calibration, open_shapes, narrow)
+            self._templates[variant, open_shapes] = made
+        return self._templates[variant, open_shapes]
+
+    def _calibration(self) -> list[Mapping[str, np.ndarray]]:
+        """Real training rows at the device's shape."""
+        batch = self.device.batch_size
+        rows = self.rows("train", CALIBRATION_ROWS)
+        count = len(rows["input_ids"])
+        # batches of the graph's own size; the last one is filled up from the start
+        starts = range(0, count, batch)
+        return [{name: values[np.arange(start, start + batch) % count] for name, values in rows.items()} for start in starts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,17 +16,19 @@ from instatune_deploy.errors import BadInput, UserError
 from instatune_deploy.files import check_writable
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs, load_pipeline
 from instatune_deploy.terminal import Terminal
-from instatune_deploy.words import counted
 
 if TYPE_CHECKING:
-    from instatune_deploy.devices.store import MeasurementStore
+    from instatune_deploy.devices.measure import Laboratory
     from instatune_deploy.pipeline.search import Searcher
     from instatune_deploy.pipeline.supernet import Supernet
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the command line asked for, checked as far as that takes no time."""
+    """What the command line asked for, checked as far as that takes no time.
+
+    again: measure anew what the store knows already
+    """
 
     settings: PipelineSettings
     devices: tuple[Device, ...]
@@ -34,6 +37,7 @@ class Job:
     work: Path
     seed: int
     terminal: Terminal
+    again: bool = False
 
     @classmethod
     def of(
@@ -45,6 +49,7 @@ class Job:
         work: Path,
         seed: int,
         terminal: Terminal,
+        again: bool = False,
     ) -> Job:
         """``BadInput`` for an unknown pipeline or device, one that this host does not serve, or an unwritable folder."""
         settings = load_pipeline(pipeline)
@@ -58,11 +63,11 @@ class Job:
         check_writable(work)
         if devices:
             check_writable(output)
-        return cls(settings, tuple(limited), budget, output, work, seed, terminal)
+        return cls(settings, tuple(limited), budget, output, work, seed, terminal, again)
 
     def finetune(self) -> None:
         """Stages supernet and finetune."""
-        self._prepare()
+        self.prepare()
 
     def profile(self) -> None:
         """... and measure the first design on every device."""
@@ -92,7 +97,8 @@ class Job:
         exported = export_stage(searcher, result, self.output / searcher.device.name, self.terminal)
         show_artifact(searcher, result, exported)
 
-    def _prepare(self) -> tuple[PipelineInputs, Supernet]:
+    def prepare(self) -> tuple[PipelineInputs, Supernet]:
+        """Stages supernet and finetune, and what they leave behind."""
         self.terminal.stage(f"model {self.settings.model.reference}")
         inputs = load_inputs(self.settings)
         counts = ", ".join(f"{len(rows)} {split}" for split, rows in inputs.data.texts.items())
@@ -102,14 +108,15 @@ class Job:
         return inputs, finetune_stage(inputs, self.work, self.seed, self.terminal)
 
     def _each_device(self, stage: Callable[[Searcher], object]) -> None:
-        from instatune_deploy.devices.store import MeasurementStore
+        from instatune_deploy.devices.measure import Laboratory
+        from instatune_deploy.devices.store import open_store
 
-        inputs, supernet = self._prepare()
+        inputs, supernet = self.prepare()
         failures: list[UserError] = []
-        with MeasurementStore(self.work / "measurements.sqlite") as store:
+        with open_store(self.work, None, create=True) as store, closing(Laboratory(store, again=self.again)) as laboratory:
             for device in self.devices:
                 try:
-                    stage(self._searcher(inputs, supernet, device, store))
+                    stage(self._searcher(inputs, supernet, device, laboratory))
                 except UserError as error:
                     failures.append(error)
                     if len(self.devices) > 1:
@@ -120,15 +127,13 @@ class Job:
                 raise type(worst)(f"{len(failures)} of {len(self.devices)} devices have no result; see above")
             raise worst
 
-    def _searcher(self, inputs: PipelineInputs, supernet: Supernet, device: Device, store: MeasurementStore) -> Searcher:
+    def _searcher(self, inputs: PipelineInputs, supernet: Supernet, device: Device, laboratory: Laboratory) -> Searcher:
         from instatune_deploy.pipeline.bench import Bench
         from instatune_deploy.pipeline.search import Searcher
 
-        runs, threads = ", ".join(map(str, device.runs)), counted(device.threads, "thread")
-        self.terminal.stage(
-            f"device {device.name}: {runs}; {threads}, batch {device.batch_size}, {device.sequence_length} tokens"
-        )
+        runs = "; ".join(map(str, device.runs))
+        self.terminal.stage(f"device {device.name}: {runs}; batch {device.batch_size}, {device.sequence_length} tokens")
         for skipped in device.skipped:
             self.terminal.result(f"{skipped.run} is left out: this host lacks {', '.join(skipped.missing)}")
-        bench = Bench(inputs, supernet, device, store)
+        bench = Bench(inputs, supernet, device, laboratory)
         return Searcher(bench, self.settings.search, self.budget, self.seed, self.terminal)

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from instatune_deploy.devices.profile import Run
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.store import MeasurementStore
 from instatune_deploy.files import read_json, whole_folder, write_json
 from instatune_deploy.pipeline.bench import Point
@@ -19,9 +19,9 @@ FILE_NAME = "search.json"
 
 
 def searched(searcher: Searcher, work: Path) -> SearchResult:
-    """The result of the search: that of an earlier run with the same key, else searched now and kept."""
+    """The result of the search: that of an earlier run with the same key, else (or to measure again) searched now and kept."""
     folder = work / "searches" / f"{searcher.device.name}-{searcher.key()}"
-    result = _load(folder, searcher.bench.store)
+    result = None if searcher.bench.laboratory.again else _load(folder, searcher.bench.store)
     if result is not None:
         searcher.terminal.stage(f"profile and search: done before ({folder}), reused")
         for text in quality_lines(result):
@@ -83,7 +83,7 @@ def _point(item: dict[str, Any], store: MeasurementStore) -> Point | None:
     if measurement is None:
         return None
     architecture = Architecture.from_json(item["architecture"])
-    return Point(architecture, Run(item["runtime"], item["precision"]), measurement, item["accuracy"])
+    return Point(architecture, Run(*item["run"]), measurement, item["accuracy"])
 
 
 def _quality(item: dict[str, Any]) -> Quality:

@@ -8,7 +8,7 @@ import numpy as np
 
 from instatune_deploy.budget import Budget
 from instatune_deploy.config import Statistic
-from instatune_deploy.devices.profile import Run
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import NoArchitectureFits
 from instatune_deploy.pipeline.bench import Point
 from instatune_deploy.predict.quality import Quality

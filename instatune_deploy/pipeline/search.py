@@ -9,7 +9,8 @@ import numpy as np
 
 from instatune_deploy.budget import Budget
 from instatune_deploy.config import SearchSettings, Statistic
-from instatune_deploy.devices.profile import Device, Run
+from instatune_deploy.devices.profile import Device
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.space import DeploymentSpace
 from instatune_deploy.errors import TooNoisy
 from instatune_deploy.files import digest
@@ -24,6 +25,9 @@ from instatune_deploy.search.design import spread_over_cost
 from instatune_deploy.search.linas import Linas
 from instatune_deploy.terminal import Advance, Terminal
 
+FULL_DESIGN = 3
+ALWAYS = 2
+"""The full and the smallest network come first in a design."""
 Sample = tuple[np.ndarray, np.ndarray]
 """x: (n, features), y: (n,)."""
 
@@ -49,7 +53,10 @@ class Searcher:
         return (self.budget and self.budget.statistic) or self.device.statistic
 
     def design(self) -> np.ndarray:
-        """What is measured first, (n, genes): spread over MACs, the full and the smallest network among them, in every run."""
+        """What is measured first, (n, genes): spread over MACs, and the full and the smallest network in every run.
+
+        With up to `FULL_DESIGN` runs every architecture is measured in every one, with more of them each run has its share.
+        """
         space, shape = self.bench.supernet.space, self.bench.supernet.shape
 
         def macs(genotypes: np.ndarray) -> np.ndarray:
@@ -63,7 +70,8 @@ class Searcher:
             include=np.array([space.encode(space.largest()), space.encode(space.smallest())]),
             prefer=np.array([space.encode(architecture) for architecture in space.uniform()]),
         )
-        return self._space.in_every_run(chosen)
+        share = self.settings.initial * FULL_DESIGN // len(self.device.runs)
+        return self._space.shared_out(chosen, ALWAYS, max(MIN_MEASUREMENTS, share))
 
     def profile(self) -> list[Point]:
         """Measure the design."""
@@ -171,11 +179,23 @@ class Searcher:
         return x, objectives(chosen, self.statistic)[:, 0]
 
     def accuracy_sample(self, points: list[Point]) -> Sample:
-        """Features and accuracies; every architecture once, in however many ways it was run."""
-        accuracies = {point.architecture: point.accuracy for point in points}
+        """Features and accuracies; every network once in every runtime and precision, on however many threads it was run."""
+        accuracies = {(point.architecture, self._kind(point.run)): point.accuracy for point in points}
         encode = self.bench.supernet.space.encode
-        x = self._features(np.array([encode(architecture) for architecture in accuracies]))
-        return x, np.array(list(accuracies.values()))
+        x = self._features(np.array([encode(architecture) for architecture, _ in accuracies]))
+        return self._with_kind(x, np.array([kind for _, kind in accuracies])), np.array(list(accuracies.values()))
+
+    @property
+    def _kinds(self) -> list[tuple[str, str, str]]:
+        """What of the runs makes a difference to accuracy: runtime, precision and provider, each once."""
+        return list(dict.fromkeys((run.runtime, run.precision, run.provider) for run in self.device.runs))
+
+    def _kind(self, run: Run) -> int:
+        return self._kinds.index((run.runtime, run.precision, run.provider))
+
+    def _with_kind(self, x: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+        """(n, features) and the kind of each row's run -> a column more for every kind but the first."""
+        return np.column_stack([x, kinds[:, None] == np.arange(1, len(self._kinds))])
 
     def _enough(self, points: list[Point]) -> bool:
         """Whether predictors can be made of ``points``; a space of a few networks never has enough."""
@@ -186,10 +206,12 @@ class Searcher:
         names = feature_names(self.bench.supernet.space)
         latency = {}
         for index, run in enumerate(self.device.runs):
-            sample = self.latency_sample(points, run)
-            if len(sample[1]) >= MIN_MEASUREMENTS:
-                latency[index] = Predictor.fit(*sample, names, relative=True, seed=self.seed)
-        return latency, Predictor.fit(*self.accuracy_sample(points), names, relative=False, seed=self.seed)
+            if sum(point.run == run for point in points) >= MIN_MEASUREMENTS:
+                latency[index] = Predictor.fit(*self.latency_sample(points, run), names, relative=True, seed=self.seed)
+        return latency, Predictor.fit(*self.accuracy_sample(points), self._accuracy_names(), relative=False, seed=self.seed)
+
+    def _accuracy_names(self) -> list[str]:
+        return [*feature_names(self.bench.supernet.space), *(" ".join(kind) for kind in self._kinds[1:])]
 
     def _fit(self, result: SearchResult) -> Objectives:
         """Predicted latency (ms) and error (1 - accuracy) of any deployments."""
@@ -202,7 +224,8 @@ class Searcher:
             for index, predictor in latency.items():
                 if (runs == index).any():
                     milliseconds[runs == index] = predictor.predict(x[runs == index])
-            return np.column_stack([milliseconds, 1 - accuracy.predict(x)])
+            kinds = np.array([self._kind(run) for run in self.device.runs])[runs.astype(np.int64)]
+            return np.column_stack([milliseconds, 1 - accuracy.predict(self._with_kind(x, kinds))])
 
         return predict
 
@@ -210,7 +233,7 @@ class Searcher:
         """How good the final predictors are on what they have not seen, beside the noise of what they learn."""
         names = feature_names(self.bench.supernet.space)
 
-        def judged(sample: Sample, relative: bool) -> Quality:
+        def judged(sample: Sample, names: list[str], relative: bool) -> Quality:
             return held_out(
                 lambda x, y, unseen: Predictor.fit(x, y, names, relative=relative, seed=self.seed).predict(unseen),
                 *sample,
@@ -218,13 +241,12 @@ class Searcher:
             )
 
         for run in self.device.runs:
-            sample = self.latency_sample(result.points, run)
             # five folds leave four fifths to learn from
-            if len(sample[1]) * 4 // 5 >= MIN_MEASUREMENTS:
-                result.latency_quality[str(run)] = judged(sample, relative=True)
+            if sum(point.run == run for point in result.points) * 4 // 5 >= MIN_MEASUREMENTS:
+                result.latency_quality[str(run)] = judged(self.latency_sample(result.points, run), names, relative=True)
         sample = self.accuracy_sample(result.points)
         if len(sample[1]) * 4 // 5 >= MIN_MEASUREMENTS:
-            result.accuracy_quality = judged(sample, relative=False)
+            result.accuracy_quality = judged(sample, self._accuracy_names(), relative=False)
         result.noise = float(np.median([noise_of(point, self.statistic) for point in result.points]))
         for text in quality_lines(result):
             self.terminal.result(text)
@@ -244,7 +266,7 @@ class Searcher:
         for index, predictor in latency.items():
             run = self.device.runs[index]
             keys = [point.measurement.key for point in points if point.run == run]
-            predictor.save(folder, f"latency-{run.runtime}-{run.precision}", keys)
+            predictor.save(folder, f"latency-{'-'.join(map(str, run))}", keys)
         accuracy.save(folder, "accuracy", [point.measurement.key for point in points])
 
     def key(self) -> str:
@@ -260,6 +282,6 @@ class Searcher:
                 "settings": self.settings.model_dump(),
                 "budget": str(self.budget),
                 "seed": self.seed,
-                "versions": versions_of("onnxruntime", "openvino", "catboost", "pymoo", "scikit-learn"),
+                "versions": versions_of("onnxruntime", "openvino", "nncf", "catboost", "pymoo", "scikit-learn"),
             }
         )[:16]

@@ -40,7 +40,7 @@ def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported) 
     chosen = Row(
         role="artifact",
         kept=_kept(searcher, manifest.architecture),
-        run=f"{manifest.runtime} {manifest.precision}",
+        run=str(manifest.deployment.run),
         latency_ms=manifest.latency_ms.statistic_ms(searcher.statistic),
         accuracy=manifest.accuracy.validation,
         test_accuracy=manifest.accuracy.test,
@@ -106,7 +106,7 @@ def _row(searcher: Searcher, point: Point, role: str, test: bool = False) -> Row
         run=str(point.run),
         latency_ms=latency_ms(point, searcher.statistic),
         accuracy=point.accuracy,
-        test_accuracy=searcher.bench.accuracy(point.architecture, "test") if test else None,
+        test_accuracy=searcher.bench.accuracy(point.architecture, point.run, "test") if test else None,
         size_bytes=point.measurement.size_bytes,
         macs=searcher.bench.supernet.shape.macs_of(point.architecture, searcher.device.sequence_length),
     )

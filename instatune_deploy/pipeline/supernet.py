@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from instatune_deploy import __version__
-from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.host import Host, this_host
 from instatune_deploy.files import clear_os_errors, digest, file_sha256, read_json, whole_folder, write_json
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.supernet.shape import ModelShape
@@ -23,10 +23,13 @@ from instatune_deploy.supernet.space import SearchSpace
 from instatune_deploy.terminal import Terminal
 
 if TYPE_CHECKING:
+    from instatune_deploy.graphs.quantise import Rows
     from instatune_deploy.graphs.template import Template
+    from instatune_deploy.graphs.variants import Variant
     from instatune_deploy.supernet.network import SuperNetwork
 
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 DONE = "supernet.json"
 
 
@@ -53,26 +56,39 @@ class Supernet:
 
         return SuperNetwork(load_pretrained(self.folder / "model", self.facts["labels"], seed=0)).eval()
 
-    def template(self, runtime: str, example: dict[str, np.ndarray]) -> Template:
-        """The graph to carve architectures for ``runtime`` from; exported once per shape and kept.
+    def template(
+        self,
+        variant: Variant,
+        example: dict[str, np.ndarray],
+        rows: Callable[[], Rows],
+        open_shapes: bool = False,
+        narrow: bool = False,
+    ) -> Template:
+        """The graph to carve architectures from; made once and kept.
 
-        example: one batch of inputs; the graph takes their shapes and no others.
+        example:     one batch of inputs; the graph takes their shapes and no others, or any with ``open_shapes``
+        rows:        gives the calibration rows of a quantised variant, each at the example's shapes
+        narrow:      weights of 7 bits (`narrow_weights`)
         """
         from instatune_deploy.graphs.template import Template
-        from instatune_deploy.graphs.variants import PLAIN, make_variant, variant_of
+        from instatune_deploy.graphs.variants import make_variant
 
-        rows, tokens = example["input_ids"].shape
-        made_by = digest(versions_of("torch", "transformers", "onnx", "onnxscript", "onnxruntime"))[:8]
-        folder = self.folder / "graphs" / f"{rows}x{tokens}-{made_by}" / variant_of(runtime)
+        batch, tokens = example["input_ids"].shape
+        shapes = "open" if open_shapes else f"{batch}x{tokens}"
+        made_by = digest(versions_of("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "nncf"))[:8]
+        narrow = narrow and variant.quantised is not None
+        folder = self.folder / "graphs" / f"{shapes}-{made_by}" / f"{variant}{'-narrow' if narrow else ''}"
         if not folder.is_dir():
-            if variant_of(runtime) == PLAIN:
+            if variant.before is None:
                 import torch
 
                 from instatune_deploy.graphs.export import export_template
 
-                made = export_template(self.network, {name: torch.from_numpy(value) for name, value in example.items()})
+                tensors = {name: torch.from_numpy(value) for name, value in example.items()}
+                made = export_template(self.network, tensors, open_shapes)
             else:
-                made = make_variant(self.template(PLAIN, example), self.network.family, runtime)
+                before = self.template(variant.before, example, rows, open_shapes)
+                made = make_variant(variant, before, self.network.family, rows, narrow)
             with whole_folder(folder) as scratch:
                 made.save(scratch, "template")
         return Template.load(folder, "template")
@@ -214,6 +230,11 @@ def _batches(rows: list[dict[str, Any]], tokenizer: Any, size: int) -> Any:
     # rows of like length together: padding is what most of the time would go to
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
     return [dict(collate(ordered[start : start + size])) for start in range(0, len(ordered), size)]
+
+
+def narrow_weights(host: Host) -> bool:
+    """Whether int8 weights get 7 bits: x86 without VNNI adds up products of 8 bits in 16, which overflows."""
+    return host.machine == "x86_64" and VNNI_FLAGS.isdisjoint(host.cpu_flags)
 
 
 def _bf16() -> bool:

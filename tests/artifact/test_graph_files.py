@@ -10,14 +10,14 @@ import pytest
 
 from instatune_deploy.artifact import graph_files
 from instatune_deploy.artifact.graph_files import GRAPH_FILES, write_graph
-from instatune_deploy.devices.runtimes.registry import RUNTIMES
+from instatune_deploy.devices.runtimes.registry import PRECISIONS
 from instatune_deploy.files import digest, file_sha256
 
 from .tiny import HEAD, TABLE, tiny_graph
 
 
 def test_every_runtime_has_its_files() -> None:
-    assert set(GRAPH_FILES) == set(RUNTIMES)
+    assert set(GRAPH_FILES) == set(PRECISIONS)
 
 
 @pytest.mark.parametrize("runtime", list(GRAPH_FILES))

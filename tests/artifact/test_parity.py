@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from instatune_deploy.artifact import parity as parity_file
 from instatune_deploy.artifact.graph_files import write_graph
 from instatune_deploy.artifact.parity import Parity, check_parity, compare, tolerance
 from instatune_deploy.artifact.samples import Samples
+from instatune_deploy.config import Precision
+from instatune_deploy.devices.runtimes.base import RunFailed
 from instatune_deploy.errors import BadInput, VerificationFailed
 
 from .tiny import RUNTIMES, tiny_deployment, tiny_graph, tiny_samples
@@ -42,6 +47,13 @@ def test_tolerances() -> None:
     assert tolerance("fp32", np.array([[30.0, -60.0]])) == 1e-4
     assert tolerance("bf16", np.array([[0.25, -0.5]])) == pytest.approx(0.05)
     assert tolerance("bf16", np.array([[1.0, -3.0]])) == pytest.approx(0.15)
+    assert tolerance("fp16", np.array([[1.0, -3.0]])) == pytest.approx(0.03)
+    assert tolerance("int8", np.array([[1.0, -3.0]])) == tolerance("int8-dynamic", np.array([[3.0]])) == pytest.approx(1.5)
+
+
+def test_every_precision_has_a_tolerance() -> None:
+    for precision in get_args(Precision):
+        assert 0 < tolerance(precision, np.array([[1.0, -3.0]])) < 3
 
 
 FINITE = st.floats(-10, 10, width=32)
@@ -82,3 +94,24 @@ def test_a_graph_of_another_kind(tmp_path: Path) -> None:
     write_graph(model, "onnxruntime", tmp_path)
     with pytest.raises(VerificationFailed, match="no output 'logits', only scores"):
         check_parity(tmp_path, tiny_deployment("onnxruntime"), samples, 1e-4)
+
+
+@pytest.mark.parametrize("fails", ["open_session", "run_rows"])
+def test_memory_that_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    def fail(*_: object) -> None:
+        raise RunFailed("bad allocation")
+
+    write_graph(tiny_graph(), "onnxruntime", tmp_path)
+    monkeypatch.setattr(parity_file, fails, fail)
+    with pytest.raises(VerificationFailed, match=r"model\.onnx: it could not be run: bad allocation"):
+        check_parity(tmp_path, tiny_deployment("onnxruntime"), tiny_samples(), 1e-4)
+
+
+def test_what_this_host_cannot_run(tmp_path: Path) -> None:
+    write_graph(tiny_graph(), "onnxruntime", tmp_path)
+    for changes, message in (
+        ({"precision": "bf16"}, "onnxruntime does not run bf16 on cpu"),
+        ({"provider": "npu"}, "onnxruntime has no provider 'npu'"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            check_parity(tmp_path, replace(tiny_deployment("onnxruntime"), **changes), tiny_samples(), 1e-4)

@@ -17,8 +17,9 @@ from instatune_deploy.artifact.parity import Parity
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.artifact.write import Draft, draft
 from instatune_deploy.config import TimingSettings
-from instatune_deploy.devices.deployment import Deployment, Limits, Measurement, Timing
+from instatune_deploy.devices.deployment import Deployment, Measurement
 from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.latency import Limits, Timing
 from instatune_deploy.files import read_json
 from instatune_deploy.supernet.architecture import Architecture
 
@@ -26,7 +27,16 @@ TOKENS = 8
 TABLE = np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32)
 HEAD = np.random.default_rng(1).standard_normal((16, 3)).astype(np.float32)
 # short, and content with any three windows: what is tested is not this machine's rest
-QUICK = TimingSettings(window_ms=1, min_runs_per_window=10, max_warmup_windows=2, max_windows=10, tolerance=0.99)
+QUICK = TimingSettings(
+    window_ms=1,
+    min_runs_per_window=10,
+    max_warmup_windows=2,
+    max_windows=10,
+    tolerance=0.99,
+    reference_ms=1,
+    rest_ms=0,
+    max_drift=1000,
+)
 RUNTIMES = ("onnxruntime", "openvino")
 
 

@@ -11,12 +11,25 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from instatune_deploy.devices.deployment import Deployment, Limits, Measurement, Timing
+from instatune_deploy.config import TimingSettings
+from instatune_deploy.devices.deployment import Deployment, Measurement
 from instatune_deploy.devices.host import Host
+from instatune_deploy.devices.latency import Limits, Timing
 from instatune_deploy.supernet.architecture import Architecture
 
 WEIGHTS = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
 TABLE = np.arange(40, dtype=np.float32).reshape(5, 8) / 7
+# short, and content with a host that changes its speed: what is tested is not this machine's rest
+QUICK = TimingSettings(
+    window_ms=1,
+    min_runs_per_window=3,
+    max_warmup_windows=2,
+    max_windows=3,
+    tolerance=0.99,
+    reference_ms=1,
+    rest_ms=0,
+    max_drift=1000,
+)
 
 
 @pytest.fixture(scope="session")

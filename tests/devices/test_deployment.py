@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from instatune_deploy.devices.deployment import Measurement
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import BadInput
 
 Make = Callable[..., Measurement]
@@ -22,7 +23,7 @@ def test_json_both_ways(make_measurement: Make) -> None:
 
 def test_deployment_in_json_holds_the_architectures_own(make_measurement: Make) -> None:
     value = make_measurement(layers=2).to_json()
-    assert value["schema_version"] == 1
+    assert value["schema_version"] == 2
     assert value["deployment"] == {
         "architecture": {"layers": [0, 1], "heads": [4, 4], "mlp_widths": [16, 16]},
         "runtime": "onnxruntime",
@@ -30,16 +31,39 @@ def test_deployment_in_json_holds_the_architectures_own(make_measurement: Make) 
         "threads": 2,
         "batch_size": 1,
         "sequence_length": 128,
+        "provider": "cpu",
     }
     assert value["timing"]["limits"]["p90"] == {"lower_ms": 5.8, "upper_ms": 6.3}
 
 
-def test_statistics_by_name(make_measurement: Make) -> None:
-    timing = make_measurement().timing
-    assert timing is not None
-    assert [timing.statistic_ms(name) for name in ("p50", "p90", "p99")] == [5.0, 6.0, 7.0]
-    assert timing.upper_ms("p90") == 6.3
-    assert timing.upper_ms("p99") == math.inf
+def test_measurements_of_the_first_schema_are_still_read(make_measurement: Make) -> None:
+    """What the second added has a default; so has the key, and nothing is measured again for it."""
+    made = make_measurement()
+    value = made.to_json()
+    value["schema_version"] = 1
+    del value["deployment"]["provider"]
+    for name in ("thrown", "reference_ms", "nominal_ms", "seconds", "timed_seconds"):
+        del value["timing"][name]
+    found = Measurement.from_json(json.loads(json.dumps(value)))
+    assert found == made
+    assert found.key == made.key
+    assert found.deployment.provider == "cpu"
+
+
+def test_provider_and_reference_both_ways(make_measurement: Make) -> None:
+    made = make_measurement()
+    assert made.timing is not None
+    timing = replace(made.timing, thrown=2, reference_ms=5.0, nominal_ms=4.0, seconds=3.5, timed_seconds=3.0)
+    made = replace(made, timing=timing, deployment=replace(made.deployment, precision="fp16", provider="cuda"))
+    assert Measurement.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+def test_how_it_is_run(make_measurement: Make) -> None:
+    deployment = make_measurement().deployment
+    assert deployment.run == Run("onnxruntime", "fp32", 2, "cpu")
+    deployment = replace(deployment, provider="cuda", threads=1)
+    assert str(deployment.run) == "onnxruntime cuda fp32, 1 thread"
+    assert str(deployment) == f"{deployment.architecture}; onnxruntime cuda fp32, 1 thread"
 
 
 def test_believed(make_measurement: Make) -> None:
@@ -68,6 +92,7 @@ def test_key_is_of_what_decides_latency(make_measurement: Make) -> None:
         replace(made, deployment=replace(deployment, batch_size=7)),
         replace(made, deployment=replace(deployment, sequence_length=7)),
         replace(made, deployment=replace(deployment, precision="bf16")),
+        replace(made, deployment=replace(deployment, provider="cuda")),
     ]
     assert {item.key for item in same} == {made.key}
     assert len({item.key for item in [made, *other]}) == len(other) + 1
@@ -91,7 +116,13 @@ def broken(value: dict[str, Any], path: str, new: Any) -> Any:
 @pytest.mark.parametrize(
     ("path", "new", "message"),
     [
-        ("schema_version", 2, r"f\.json: schema_version must be 1 \(found 2\)"),
+        ("schema_version", 3, r"f\.json: schema_version must be 1 to 2 \(found 3\)"),
+        ("schema_version", 0, r"f\.json: schema_version must be 1 to 2 \(found 0\)"),
+        ("schema_version", None, r"f\.json: schema_version must be 1 to 2 \(found None\)"),
+        ("schema_version", [1], r"f\.json: schema_version must be 1 to 2 \(found \[1\]\)"),
+        ("timing.nominal_ms", math.inf, r"f\.json: timing\.nominal_ms: .*finite"),
+        ("timing.unheard", 1, r"f\.json: timing\.unheard"),
+        ("deployment.unheard", 1, r"f\.json: deployment\.unheard"),
         ("timing.p90_ms", math.nan, r"f\.json: timing\.p90_ms: .*finite"),
         ("timing.p90_ms", "fast", r"f\.json: timing\.p90_ms"),
         ("deployment.architecture.heads", [4], r"f\.json: deployment\.architecture"),

@@ -1,118 +1,174 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from instatune_deploy.config import ProfileSettings, TimingSettings
-from instatune_deploy.devices import circumstances, timing
-from instatune_deploy.devices.deployment import Timing
+from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.host import this_host
-from instatune_deploy.devices.measure import key_of, measure_graph
-from instatune_deploy.devices.profile import Device, Run, resolve
-from instatune_deploy.devices.runtimes import registry
-from instatune_deploy.devices.runtimes.base import RunFailed
+from instatune_deploy.devices.measure import Laboratory, key_of, measure_graph
+from instatune_deploy.devices.probe import Outcome
+from instatune_deploy.devices.process import MeasuringProcess
+from instatune_deploy.devices.profile import Device, resolve
+from instatune_deploy.devices.reference import reference_key
+from instatune_deploy.devices.runs import Run
+from instatune_deploy.devices.runtimes.registry import version
+from instatune_deploy.devices.store import MeasurementStore
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.architecture import Architecture
 
-from .conftest import TIMING
+from .conftest import QUICK, TIMING
 
 A = Architecture((0,), (4,), (16,))
+RUN = Run("onnxruntime", "fp32", 1)
+VERSION = version("onnxruntime")
 
 
 @pytest.fixture
 def device() -> Device:
-    quick = TimingSettings(window_ms=1, min_runs_per_window=3, max_warmup_windows=2, max_windows=3, tolerance=0.9)
-    runs = [{"runtime": "onnxruntime"}, {"runtime": "openvino"}]
-    settings = ProfileSettings.model_validate({"name": "x", "description": "", "runs": runs, "threads": 1, "timing": quick})
+    runs = [{"runtime": "onnxruntime"}, {"runtime": "onnxruntime", "precision": "int8"}, {"runtime": "openvino"}]
+    settings = ProfileSettings.model_validate({"name": "x", "description": "", "runs": runs, "threads": 1, "timing": QUICK})
     return resolve(settings, this_host())
 
 
 @pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(circumstances, "others_cores", lambda before, after: 0.0)
+def store(tmp_path: Path) -> Iterator[MeasurementStore]:
+    with MeasurementStore(tmp_path / "measurements.db") as opened:
+        yield opened
+
+
+@dataclass
+class FakeProcess:
+    """Stands in for the measuring process: remembers what it was asked."""
+
+    nominal: list[tuple[float | None, str | None]] = field(default_factory=lambda: [(2.5, None)])
+    outcome: Outcome = field(default_factory=lambda: Outcome(TIMING, None, VERSION, {"load_before": 0.5}))
+    calibrated: list[tuple[Run, TimingSettings]] = field(default_factory=list)
+    measured: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def nominal_ms(self, run: Run, rules: TimingSettings) -> tuple[float | None, str | None]:
+        self.calibrated.append((run, rules))
+        return self.nominal.pop(0)
+
+    def measure(self, *asked: Any) -> Outcome:
+        self.measured.append(asked)
+        return self.outcome
+
+
+def laboratory(store: MeasurementStore, process: FakeProcess, again: bool = False) -> Laboratory:
+    return Laboratory(store, process, again)  # type: ignore[arg-type]
+
+
+def measure(device: Device, laboratory: Laboratory, run: Run = RUN) -> Measurement:
+    return measure_graph(b"graph", device.deployment(A, run), device, "c" * 64, 5, {}, laboratory)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_measures_a_real_graph(graph: bytes, inputs: dict[str, Any], device: Device, runtime: str, quiet: None) -> None:
-    deployment = device.deployment(A, Run(runtime, "fp32"))
-    made = measure_graph(graph, deployment, device, "c" * 64, len(graph), inputs)
+def test_measures_a_real_graph(
+    graph: bytes, inputs: dict[str, Any], device: Device, runtime: str, store: MeasurementStore
+) -> None:
+    deployment = device.deployment(A, RUN._replace(runtime=runtime))
+    key = reference_key(deployment.run, version(runtime), device.host.fingerprint)
+    store.add_reference(
+        key, device="x", run=deployment.run, host=device.host.fingerprint, version=version(runtime), nominal_ms=7.5
+    )
+    with MeasuringProcess() as process:
+        made = measure_graph(graph, deployment, device, "c" * 64, len(graph), inputs, Laboratory(store, process))
     assert made.timing is not None
     assert 0 < made.timing.p50_ms <= made.timing.p90_ms
+    assert made.timing.nominal_ms == 7.5
     assert (made.device, made.graph_hash, made.size_bytes, made.host) == ("x", "c" * 64, len(graph), this_host().fingerprint)
-    assert made.versions == {runtime: registry.version(runtime)}
+    assert made.versions == {runtime: version(runtime)}
+    assert made.protocol == QUICK.model_dump()
     assert made.circumstances["runtime_says"]["precision"] == "fp32"
     assert made.circumstances["runtime_says"]["threads"] == 1
     assert made.key == key_of(deployment, device, "c" * 64)
-    assert type(made).from_json(json.loads(json.dumps(made.to_json()))) == made
+    assert Measurement.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, *results: Timing) -> None:
-    left = list(results)
-    monkeypatch.setattr(timing, "measure", lambda run_once, settings: left.pop(0))
-
-
-def measure(graph: bytes, inputs: dict[str, Any], device: Device) -> Any:
-    return measure_graph(graph, device.deployment(A, device.runs[0]), device, "c" * 64, len(graph), inputs)
-
-
-def test_an_unstable_one_is_measured_again(
-    graph: bytes, inputs: dict[str, Any], device: Device, quiet: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scripted(monkeypatch, replace(TIMING, stable=False, p50_ms=9.0), TIMING)
-    made = measure(graph, inputs, device)
-    assert made.believed
-    assert made.timing == TIMING
-    assert made.circumstances["attempts"] == 2
-
-
-def test_twice_unstable_is_said(
-    graph: bytes, inputs: dict[str, Any], device: Device, quiet: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    noisy = replace(TIMING, stable=False, windows=10)
-    scripted(monkeypatch, noisy, noisy)
-    made = measure(graph, inputs, device)
-    assert not made.believed
-    assert made.why == "no three windows in a row agreed within 90% (10 were measured)"
-
-
-def test_a_busy_neighbour_is_not_believed_though_the_windows_agree(
-    graph: bytes, inputs: dict[str, Any], device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scripted(monkeypatch, TIMING, TIMING)
-    monkeypatch.setattr(circumstances, "others_cores", lambda before, after: 1.9)
-    monkeypatch.setattr(circumstances, "processors", lambda: 2)
-    made = measure(graph, inputs, device)
-    assert not made.believed
-    assert made.why == "other processes used 1.9 of 2 processors while 1 thread was measured"
-    assert made.circumstances["others_cores"] == 1.9
-
-
-def test_what_cannot_run_is_recorded(
-    graph: bytes, inputs: dict[str, Any], device: Device, quiet: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closed = []
-
-    class Exhausted:
-        def describe(self) -> dict[str, Any]:
-            return {"version": "1"}
-
-        def bind(self, inputs: object) -> object:
-            raise RunFailed("bad allocation")
-
-        def close(self) -> None:
-            closed.append(True)
-
-    monkeypatch.setattr("instatune_deploy.devices.measure.open_session", lambda *_: Exhausted())
-    made = measure(graph, inputs, device)
-    assert made.timing is None
-    assert made.why == "it could not be run: bad allocation"
-    assert closed == [True]
-
-
-def test_wrong_inputs(graph: bytes, inputs: dict[str, Any], device: Device) -> None:
+def test_wrong_inputs(graph: bytes, inputs: dict[str, Any], device: Device, store: MeasurementStore) -> None:
     del inputs["mask"]
-    with pytest.raises(BadInput, match="the graph takes the inputs ids, mask; given were ids"):
-        measure(graph, inputs, device)
+    made = Laboratory(store)
+    made._nominal[RUN] = 1.0
+    with made.process, pytest.raises(BadInput, match="the graph takes the inputs ids, mask; given were ids"):
+        measure_graph(graph, device.deployment(A, RUN), device, "c" * 64, len(graph), inputs, made)
+
+
+def test_what_the_process_says_is_recorded(device: Device, store: MeasurementStore) -> None:
+    process = FakeProcess()
+    made = measure(device, laboratory(store, process))
+    assert process.measured == [(b"graph", {}, RUN, QUICK, 2.5)]
+    assert made.believed
+    assert (made.timing, made.circumstances, made.versions) == (TIMING, {"load_before": 0.5}, {"onnxruntime": VERSION})
+    for outcome in (
+        Outcome(replace(TIMING, stable=False), "a neighbour", VERSION, {}),
+        Outcome(None, "the measuring process was killed", VERSION, {}),
+    ):
+        made = measure(device, laboratory(store, FakeProcess([], outcome)))
+        assert (made.timing, made.why) == (outcome.timing, outcome.why)
+        assert not made.believed
+
+
+def test_nominal_is_measured_once_and_kept(device: Device, store: MeasurementStore) -> None:
+    process = FakeProcess([(2.5, None)])
+    made = laboratory(store, process)
+    for _ in range(3):
+        assert made.nominal_ms(RUN, device) == (2.5, None)
+    assert process.calibrated == [(RUN, QUICK)]
+    # tomorrow, in another process
+    assert laboratory(store, FakeProcess([])).nominal_ms(RUN, device) == (2.5, None)
+
+
+def test_each_number_of_threads_has_its_own_nominal(device: Device, store: MeasurementStore) -> None:
+    process = FakeProcess([(2.5, None), (1.5, None)])
+    made = laboratory(store, process)
+    assert made.nominal_ms(RUN, device) == (2.5, None)
+    assert made.nominal_ms(RUN._replace(threads=2), device) == (1.5, None)
+
+
+def test_calibrated_anew_when_asked_and_only_once(device: Device, store: MeasurementStore) -> None:
+    laboratory(store, FakeProcess([(2.5, None)])).nominal_ms(RUN, device)
+    process = FakeProcess([(3.5, None)])
+    made = laboratory(store, process, again=True)
+    assert [made.nominal_ms(RUN, device) for _ in range(2)] == [(3.5, None)] * 2
+    assert len(process.calibrated) == 1
+    assert laboratory(store, FakeProcess([])).nominal_ms(RUN, device) == (3.5, None)
+
+
+def test_the_first_of_two_calibrations_counts(device: Device, store: MeasurementStore) -> None:
+    """Two processes begin together: what one of them keeps meanwhile is the other's nominal too."""
+
+    class Slow(FakeProcess):
+        def nominal_ms(self, run: Run, rules: TimingSettings) -> tuple[float | None, str | None]:
+            laboratory(store, FakeProcess([(2.5, None)])).nominal_ms(run, device)
+            return 2.7, None
+
+    assert laboratory(store, Slow()).nominal_ms(RUN, device) == (2.5, None)
+
+
+def test_a_busy_host_is_said_and_asked_again(device: Device, store: MeasurementStore) -> None:
+    process = FakeProcess([(None, "other processes used 1.9 of 2 processors"), (2.5, None)])
+    made = laboratory(store, process)
+    first = measure(device, made)
+    assert not first.believed
+    assert first.why == "the host's own speed cannot be said: other processes used 1.9 of 2 processors"
+    assert (first.timing, first.versions, process.measured) == (None, {"onnxruntime": VERSION}, [])
+    assert measure(device, made).believed
+
+
+def test_key_is_of_deployment_graph_host_version_and_protocol(device: Device) -> None:
+    deployment = device.deployment(A, RUN)
+    key = key_of(deployment, device, "c" * 64)
+    assert key_of(deployment, replace(device, name="y"), "c" * 64) == key
+    others = [
+        key_of(device.deployment(A, RUN._replace(provider="cuda")), device, "c" * 64),
+        key_of(deployment, device, "d" * 64),
+        key_of(deployment, replace(device, host=replace(device.host, cores=99)), "c" * 64),
+        key_of(deployment, replace(device, timing=QUICK.model_copy(update={"rest_ms": 1.0})), "c" * 64),
+    ]
+    assert len({key, *others}) == 5

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
-from instatune_deploy.devices.deployment import Limits
-from instatune_deploy.devices.statistics import limits, percentile, spread
+from instatune_deploy.devices.latency import Limits
+from instatune_deploy.devices.statistics import binomial_cdf, limits, percentile, spread
 
 RUNS = st.lists(st.floats(0.001, 1e4), min_size=1, max_size=400)
 SHARE = st.sampled_from([0.5, 0.9, 0.99])
@@ -61,6 +62,25 @@ def test_limits_hold_as_often_as_they_say(share: float) -> None:
     found = [limits(generator.random(60), share) for _ in range(2000)]  # the true percentile of these is the share itself
     assert np.mean([item.upper_ms is not None and item.upper_ms >= share for item in found]) >= 0.94
     assert np.mean([item.lower_ms <= share for item in found]) >= 0.94
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 28, 29, 30, 299, 1000, 20_000])
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.5, 0.9, 0.99, 0.9999])
+def test_binomial_distribution_is_scipys(count: int, share: float) -> None:
+    found = binomial_cdf(count, share)
+    assert found.shape == (count + 1,)
+    np.testing.assert_allclose(found, binom.cdf(np.arange(count + 1), count, share), rtol=1e-8, atol=1e-12)
+
+
+@given(st.integers(1, 300), st.floats(1e-3, 1 - 1e-3))
+def test_binomial_distribution_of_any_share(count: int, share: float) -> None:
+    expected = binom.cdf(np.arange(count + 1), count, share)
+    np.testing.assert_allclose(binomial_cdf(count, share), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_binomial_distribution_by_hand() -> None:
+    np.testing.assert_allclose(binomial_cdf(3, 0.5), [1 / 8, 4 / 8, 7 / 8, 1])
+    np.testing.assert_allclose(binomial_cdf(2, 0.9), [0.01, 0.19, 1])
 
 
 def test_spread_by_hand() -> None:

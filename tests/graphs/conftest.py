@@ -21,24 +21,25 @@ INPUTS = {
     "roberta": ("input_ids", "attention_mask"),
     "electra": ("input_ids", "attention_mask", "token_type_ids"),
 }
+ALL_INPUTS = {**INPUTS, "xlm-roberta": INPUTS["roberta"], "camembert": INPUTS["roberta"]}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network and its templates for inputs of two rows and twelve tokens."""
+    """A network and its templates, for inputs of two rows and twelve tokens unless their shapes are open."""
 
     network: SuperNetwork
     names: tuple[str, ...]
     plain: Template
     fused: Template
 
-    def inputs(self, seed: int, padded: bool = True) -> dict[str, np.ndarray]:
+    def inputs(self, seed: int, padded: bool = True, rows: int = ROWS, tokens: int = TOKENS) -> dict[str, np.ndarray]:
         """Random tokens; rows of random length when padded."""
         rng = np.random.default_rng(seed)
-        lengths = rng.integers(1, TOKENS + 1, (ROWS, 1)) if padded else np.full((ROWS, 1), TOKENS)
-        mask = np.arange(TOKENS) < lengths
-        ids = np.where(mask, rng.integers(5, 90, (ROWS, TOKENS)), self.network.config.pad_token_id)
-        types = rng.integers(0, 2, (ROWS, TOKENS))
+        lengths = rng.integers(1, tokens + 1, (rows, 1)) if padded else np.full((rows, 1), tokens)
+        mask = np.arange(tokens) < lengths
+        ids = np.where(mask, rng.integers(5, 90, (rows, tokens)), self.network.config.pad_token_id)
+        types = rng.integers(0, 2, (rows, tokens))
         values = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": types}
         return {name: values[name] for name in self.names}
 
@@ -50,9 +51,9 @@ class Case:
         return np.asarray(result)
 
 
-def make_case(network: SuperNetwork, names: tuple[str, ...]) -> Case:
+def make_case(network: SuperNetwork, names: tuple[str, ...], open_shapes: bool = False) -> Case:
     example = {name: torch.ones(ROWS, TOKENS, dtype=torch.int64) for name in names}
-    plain = export_template(network, example)
+    plain = export_template(network, example, open_shapes)
     return Case(network, names, plain, fuse_template(plain, network.family))
 
 
@@ -60,6 +61,12 @@ def make_case(network: SuperNetwork, names: tuple[str, ...]) -> Case:
 def cases(make_model: Callable[..., Any]) -> dict[str, Case]:
     """One case a model type."""
     return {model_type: make_case(SuperNetwork(make_model(model_type)), names) for model_type, names in INPUTS.items()}
+
+
+@pytest.fixture(scope="session")
+def open_cases(make_model: Callable[..., Any]) -> dict[str, Case]:
+    """One case with open shapes for every model type there is."""
+    return {name: make_case(SuperNetwork(make_model(name)), inputs, open_shapes=True) for name, inputs in ALL_INPUTS.items()}
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from instatune_deploy.devices.runtimes.registry import open_session
 from instatune_deploy.graphs.carve import carve
+from instatune_deploy.graphs.fuse import fuse_template
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 
@@ -29,6 +36,46 @@ def test_operators_of_every_kept_layer(cases: dict[str, Case], model_type: str, 
     assert not {"Softmax", "Transpose", "Erf"} & set(counts)
     heads = {node.name: item.i for node in nodes for item in node.attribute if item.name == "num_heads"}
     assert heads == {f"attention_{layer}": index + 1 for index, layer in enumerate(layers)}
+
+
+@pytest.mark.parametrize("shapes", ["static", "open"])
+@pytest.mark.parametrize("model_type", list(INPUTS))
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_the_runtime_runs_is_fused_in_every_layer(
+    cases: dict[str, Case],
+    open_cases: dict[str, Case],
+    any_architecture: Any,
+    tmp_path: Path,
+    model_type: str,
+    shapes: str,
+    data: st.DataObject,
+) -> None:
+    """After ONNX Runtime's own optimisations too, whatever the heads of the layers are."""
+    architecture: Architecture = data.draw(any_architecture)
+    case = (cases if shapes == "static" else open_cases)[model_type]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that such a file runs best on the machine that wrote it
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(carve(case.fused, architecture).SerializeToString(), options, ["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimised.onnx").graph.node
+    heads = [item.i for node in nodes if node.op_type == "Attention" for item in node.attribute if item.name == "num_heads"]
+    assert heads == list(architecture.heads)
+    names = [node.name for node in nodes if node.op_type == "Attention"]
+    assert names == [f"attention_{layer}" for layer in architecture.layers]
+    # those of the layers add a bias too: the runtime may fuse the embeddings' norm as well, which has none
+    norms = [node for node in nodes if node.op_type == "SkipLayerNormalization" and len(node.input) == 5]
+    assert len(norms) == 2 * architecture.depth
+    counts = Counter(node.op_type for node in nodes)
+    assert counts["BiasGelu"] == architecture.depth
+    assert not {"Softmax", "Transpose", "Erf", "MultiHeadAttention"} & set(counts)
+
+
+def test_a_layer_that_does_not_fuse_is_an_error(bert: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    unchanged = "onnxruntime.transformers.optimizer.optimize_by_fusion"
+    monkeypatch.setattr(unchanged, lambda model, *_, **__: SimpleNamespace(model=model))
+    with pytest.raises(RuntimeError, match=r"^the fused graph has 0 SkipLayerNormalization nodes where 8 were expected$"):
+        fuse_template(bert.plain, bert.network.family)
 
 
 def test_leaves_the_plain_template(bert: Case) -> None:

@@ -24,7 +24,7 @@ from .conftest import Case
 def test_save_and_load(bert: Case, variant: str, tmp_path: Path) -> None:
     template: Template = getattr(bert, variant)
     template.save(tmp_path, "some-name")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["some-name.json", "some-name.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["some-name.json", "some-name.onnx", "some-name.weights"]
     loaded = Template.load(tmp_path, "some-name")
     assert loaded.model == template.model
     for field in ("shape", "boundaries", "cuts", "attention", "structure"):

@@ -15,8 +15,8 @@ BUDGET = "4ms"
 def installed(patch: pytest.MonkeyPatch, fake: FakeDevice) -> FakeDevice:
     """Let ``fake`` stand where latencies and accuracies are measured."""
     patch.setattr("instatune_deploy.pipeline.bench.measure_graph", fake.measure_graph)
-    patch.setattr("instatune_deploy.finetune.evaluate.Evaluator.accuracy", lambda *arguments: fake.accuracy(*arguments))
-    # what PyTorch is said to reach is made up, what the finished graph reaches is not
+    patch.setattr("instatune_deploy.pipeline.bench.Bench._evaluate", lambda *arguments: fake.accuracy(*arguments))
+    # what carved graphs are said to reach is made up, what the finished graph reaches is not
     patch.setattr("instatune_deploy.pipeline.export.ACCURACY_TOLERANCE", 1.0)
     patch.setattr("instatune_deploy.artifact.write.Draft.remeasure", lambda draft, *arguments: fake.remeasure(draft, *arguments))
     return fake

@@ -15,9 +15,11 @@ from rich.console import Console
 
 from instatune_deploy.budget import parse_budget
 from instatune_deploy.config import TimingSettings
-from instatune_deploy.devices.deployment import Deployment, Limits, Measurement, Timing
+from instatune_deploy.devices.deployment import Deployment, Measurement
 from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.latency import Limits, Timing
 from instatune_deploy.devices.profile import Device
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.registry import version
 from instatune_deploy.pipeline.job import Job
 from instatune_deploy.supernet.architecture import Architecture
@@ -104,7 +106,7 @@ class FakeDevice:
     what it was asked."""
 
     measured: list[Deployment] = field(default_factory=list)
-    evaluated: list[Architecture] = field(default_factory=list)
+    evaluated: list[tuple[Architecture, Run, str]] = field(default_factory=list)
     remeasured: list[Deployment] = field(default_factory=list)
     noisy: Callable[[Deployment, str], bool] = lambda deployment, device: False
     """Which measurements are not to be believed, by deployment and device."""
@@ -112,14 +114,21 @@ class FakeDevice:
     """How much slower the finished files are than what was measured before."""
 
     def measure_graph(
-        self, graph: Any, deployment: Deployment, device: Device, graph_hash: str, size_bytes: int, inputs: Any
+        self,
+        graph: Any,
+        deployment: Deployment,
+        device: Device,
+        graph_hash: str,
+        size_bytes: int,
+        inputs: Any,
+        laboratory: Any,
     ) -> Measurement:
         self.measured.append(deployment)
         took = latency_of(deployment.architecture, deployment.runtime)
         return self._made(deployment, device.name, device.timing, took, graph_hash, size_bytes)
 
-    def accuracy(self, evaluator: Any, architecture: Architecture) -> float:
-        self.evaluated.append(architecture)
+    def accuracy(self, bench: Any, architecture: Architecture, run: Run, split: str) -> float:
+        self.evaluated.append((architecture, run, split))
         return accuracy_of(architecture)
 
     def remeasure(self, draft: Any, device: str, settings: TimingSettings) -> Measurement:

@@ -54,7 +54,9 @@ def test_the_slowest_of_three_fresh_measurements_is_promised(unmade: Place) -> N
 
 def test_finished_files_that_are_less_accurate_are_not_handed_over(unmade: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("instatune_deploy.pipeline.export.ACCURACY_TOLERANCE", 0.01)
-    with pytest.raises(NoArchitectureFits, match=r"the last: the finished files reach \d+\.\d%, PyTorch \d+\.\d%"):
+    with pytest.raises(
+        NoArchitectureFits, match=r"the last: the finished files reach \d+\.\d%, the graph that was searched \d+\.\d%"
+    ):
         unmade.job(BUDGET).run()
     assert entries(unmade.output) == []
 

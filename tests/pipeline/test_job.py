@@ -116,8 +116,7 @@ def test_the_samples_are_test_rows_as_pytorch_sees_them(finished: Place, tiny_cs
 
 def test_no_measurement_and_no_accuracy_twice(finished: Place) -> None:
     assert len(set(finished.fake.measured)) == len(finished.fake.measured)
-    # each architecture on the validation rows, the full and the chosen one on the test rows too
-    assert len(finished.fake.evaluated) - len(set(finished.fake.evaluated)) <= 1
+    assert len(set(finished.fake.evaluated)) == len(finished.fake.evaluated)
     with MeasurementStore(finished.work / "measurements.sqlite") as store:
         kept = [measurement.deployment for measurement in store.select(believed=None)]
     assert kept == finished.fake.measured
@@ -223,7 +222,7 @@ def test_nothing_fits(place: Place) -> None:
     assert caught.value.exit_code == 3
     # the smallest: 2 layers, 2 heads, MLP 21, in OpenVINO: 0.8 * (1 + 1 + 0.4 + 0.42)
     match = re.fullmatch(
-        r"nothing keeps 1ms: the fastest found \(2 layers, heads 2, MLP 21; openvino fp32\) takes 2\.26 ms \(p90\) "
+        r"nothing keeps 1ms: the fastest found \(2 layers, heads 2, MLP 21; openvino fp32, 1 thread\) takes 2\.26 ms \(p90\) "
         r"at (\d+\.\d)% accuracy; a budget of (\S+) would do",
         caught.value.message,
     )
@@ -283,7 +282,7 @@ def test_a_few_unbelieved_measurements_are_left_out(place: Place, finished: Plac
     place.job(BUDGET).run()
     assert "3 of 16 latencies could not be believed and are left out" in place.said
     result = read_json(max((place.work / "searches").glob("*/search.json"), key=lambda path: path.stat().st_mtime_ns))
-    measured = {(str(point["architecture"]), point["runtime"]) for point in result["points"]}
+    measured = {(str(point["architecture"]), point["run"][0]) for point in result["points"]}
     assert not measured & {(str(item.architecture.to_json()), item.runtime) for item in lost}
 
 
@@ -296,13 +295,14 @@ def test_too_few_believed_measurements_are_noise(place: Place, finished: Place) 
         place.job(BUDGET).run()
 
 
-def test_a_space_of_a_few_networks_is_measured_whole(place: Place) -> None:
+def test_a_space_of_a_few_networks_is_measured_whole(place: Place, finished: Place) -> None:
     """There is nothing to predict then, and the best of all is handed over."""
     text = place.pipeline.read_text(encoding="utf-8")
     place.pipeline.write_text(text + "space: {depths: [2, 4], heads: [4], mlp_widths: [64]}\n", encoding="utf-8")
     place.job(BUDGET).run()
-    # two networks in two runs; the full one's graph is that of the other super-network, and was measured
-    assert len(place.fake.measured) == 2
+    # two networks in two runs; where a graph is that of the other super-network, it was measured before
+    small = {item for item in finished.fake.measured if item.architecture == Architecture((0, 3), (4, 4), (64, 64))}
+    assert len(place.fake.measured) == 2 - len(small) > 0
     # 0.8 * (1 + 1 + 0.8 + 1.28): two layers in OpenVINO; in ONNX Runtime they take 4.08 ms
     manifest = read_manifest(place.artifact)
     assert (manifest.architecture.depth, manifest.runtime) == (2, "openvino")

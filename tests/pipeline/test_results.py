@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from instatune_deploy.budget import Budget
-from instatune_deploy.devices.deployment import Deployment, Limits, Measurement
-from instatune_deploy.devices.profile import Run
+from instatune_deploy.devices.deployment import Deployment, Measurement
+from instatune_deploy.devices.latency import Limits
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import NoArchitectureFits
 from instatune_deploy.pipeline.bench import Point
 from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, quality_lines, ranked, upper_ms
@@ -15,12 +16,12 @@ from instatune_deploy.supernet.architecture import Architecture
 
 from .fakes import timing
 
-ORT = Run("onnxruntime", "fp32")
+ORT = Run("onnxruntime", "fp32", 1)
 
 
 def point(number: int, p90_ms: float, accuracy: float) -> Point:
     architecture = Architecture((0,), (1,), (number,))
-    deployment = Deployment(architecture, *ORT, threads=1, batch_size=1, sequence_length=8)
+    deployment = Deployment(architecture, *ORT[:3], batch_size=1, sequence_length=8)
     measurement = Measurement(deployment, "tiny-cpu", str(number), 1, "host", {}, {}, timing(p90_ms), {})
     return Point(architecture, ORT, measurement, accuracy)
 
@@ -64,7 +65,7 @@ def test_nothing_fits() -> None:
         ranked(RESULT, Budget(1.5, "p90"), "p90")
     # 2.0 ms with its upper limit of 2.04, 5% more of that and rounded up: 2.15 ms
     assert caught.value.message == (
-        "nothing keeps p90:1.5ms: the fastest found (1 layer, heads 1, MLP 1; onnxruntime fp32) takes 2.00 ms (p90) at 70.0% "
+        "nothing keeps p90:1.5ms: the fastest found (1 layer, heads 1, MLP 1; onnxruntime fp32, 1 thread) takes 2.00 ms (p90) at 70.0% "
         "accuracy; a budget of 2.15ms would do"
     )
     assert ranked(RESULT, Budget(2.15), "p90") == [FAST]

@@ -1,4 +1,7 @@
-"""What a runtime offers: a session that runs one graph, and says how it really runs it."""
+"""What a runtime offers: a session that runs one graph, and says how it really runs it.
+
+The runtimes' files need nothing but NumPy and the runtime itself: they also run where nothing else is installed.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from instatune_deploy.errors import BadInput
-
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
 Shape = tuple[int | None, ...]
 Graph = bytes | Path
+NO_MEMORY = ("bad_alloc", "failed to allocate", "out of memory", "outofmemory")
+"""What libraries say, in lower case, when memory is all they lack."""
+
+
+class Refused(ValueError):
+    """The runtime cannot load the graph, does not take these inputs, or would not run it as asked."""
 
 
 class RunFailed(RuntimeError):
@@ -35,19 +42,20 @@ class Session(Protocol):
     def input_shapes(self) -> dict[str, Shape]: ...
 
     def run(self, inputs: Inputs) -> dict[str, Array]:
-        """Outputs by name, in the graph's order. ``BadInput`` when the inputs are not the graph's."""
+        """Outputs by name, in the graph's order. ``Refused`` when the inputs are not the graph's."""
         ...
 
     def bind(self, inputs: Inputs) -> Callable[[], object]:
         """A function that runs the graph once on ``inputs``, to be timed.
 
-        Every runtime gets the same treatment: inputs are pinned before (no copy of them is timed), outputs stay in the
-        runtime's memory (no copy of them is timed either). It has run once when this returns; ``RunFailed`` if it cannot.
+        Every runtime gets the same treatment: inputs are pinned before, on the device that computes (no copy of them is
+        timed), outputs stay in the runtime's memory (no copy of them is timed either), and it returns when the device is
+        done. It has run once when this returns; ``RunFailed`` if it cannot.
         """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What the runtime says it does (a JSON value): at least ``version``, ``precision`` and ``threads``."""
+        """What the runtime says it does (a JSON value): at least ``version``, ``precision``, ``threads`` and ``provider``."""
         ...
 
     def close(self) -> None:
@@ -60,26 +68,50 @@ class RuntimeModule(Protocol):
 
     def version(self) -> str: ...
 
-    def open_session(self, graph: Graph, precision: str, threads: int) -> Session: ...
+    def share_threads(self, threads: int) -> bool:
+        """Let all sessions of this process that run ``threads`` threads have them in common; whether they do.
+
+        For a process that measures: threads of one session spin on for a while and would take the processor from another's.
+        To be called before the first session; nothing else is changed by it.
+        """
+        ...
+
+    def missing_provider(self, provider: str) -> str | None:
+        """What this host lacks for ``provider``, as a phrase that follows "it needs"; None when it is there."""
+        ...
+
+    def open_session(self, graph: Graph, precision: str, threads: int, provider: str) -> Session: ...
 
 
 def check_inputs(wanted: Mapping[str, tuple[Shape, np.dtype[Any]]], inputs: Inputs) -> dict[str, Array]:
-    """``inputs`` in the order of ``wanted``; ``BadInput`` unless names, shapes and types are right.
+    """``inputs`` in the order of ``wanted``; ``Refused`` unless names, shapes and types are right.
 
     Runtimes differ here: one refuses, another computes with whatever stood in its memory. Arrays that cannot be used in place
     (not contiguous, read-only) are copied, once.
     """
     if set(wanted) != set(inputs):
-        raise BadInput(f"the graph takes the inputs {', '.join(wanted)}; given were {', '.join(inputs) or 'none'}")
+        raise Refused(f"the graph takes the inputs {', '.join(wanted)}; given were {', '.join(inputs) or 'none'}")
     checked = {}
     for name, (shape, dtype) in wanted.items():
         array = np.require(inputs[name], requirements=["C", "W", "A"])
         fits = len(array.shape) == len(shape) and all(want in (None, size) for want, size in zip(shape, array.shape, strict=True))
         if not fits or array.dtype != dtype:
             expected = f"{dtype} of shape ({', '.join('any' if size is None else str(size) for size in shape)})"
-            raise BadInput(f"input {name}: the graph takes {expected}; given was {array.dtype} of shape {array.shape}")
+            raise Refused(f"input {name}: the graph takes {expected}; given was {array.dtype} of shape {array.shape}")
         checked[name] = array
     return checked
+
+
+def cannot_load(graph: Graph, runtime: str, why: str, error: BaseException) -> Refused | RunFailed:
+    """The error of a graph that did not load: memory is what the host lacks, anything else lies with the graph."""
+    if any(words in str(error).lower() for words in NO_MEMORY):
+        return RunFailed(f"{graph_name(graph)}: out of memory while {runtime} loaded it")
+    return Refused(f"{graph_name(graph)}: {runtime} cannot load it: {why}")
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, without what follows."""
+    return str(error).strip().partition("\n")[0]
 
 
 def graph_name(graph: Graph) -> str:

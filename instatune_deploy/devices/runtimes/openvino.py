@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU."""
+"""OpenVINO: on the CPU, and on Intel's GPUs and NPUs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,27 @@ from typing import Any
 
 import numpy as np
 import openvino
-import psutil
 
-from instatune_deploy.devices.runtimes.base import Array, Graph, Inputs, RunFailed, Session, Shape, check_inputs, graph_name
-from instatune_deploy.errors import BadInput
+from instatune_deploy.devices.cpus import physical_cores
+from instatune_deploy.devices.runtimes.base import (
+    Array,
+    Graph,
+    Inputs,
+    Refused,
+    RunFailed,
+    Session,
+    Shape,
+    cannot_load,
+    check_inputs,
+)
 
-HINTS = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
+DEVICES = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
+HINTS = {
+    "fp32": openvino.Type.f32,
+    "bf16": openvino.Type.bf16,
+    "fp16": openvino.Type.f16,
+    "int8": openvino.Type.f32,  # the graph says what is int8; this is for the rest of it
+}
 
 
 def version() -> str:
@@ -22,9 +37,23 @@ def version() -> str:
     return str(openvino.__version__)
 
 
-def open_session(graph: Graph, precision: str, threads: int) -> Session:
+def share_threads(threads: int) -> bool:
+    """See `base.RuntimeModule`. Its threads stop as soon as there is nothing to do: none is in another's way."""
+    return True
+
+
+def missing_provider(provider: str) -> str | None:
+    """See `base.RuntimeModule`."""
+    wanted = DEVICES[provider]
+    # several are numbered: GPU.0, GPU.1
+    if any(name.partition(".")[0] == wanted for name in _core().available_devices):
+        return None
+    return f"a device that OpenVINO calls {wanted} (an Intel {wanted} and its driver)"
+
+
+def open_session(graph: Graph, precision: str, threads: int, provider: str) -> Session:
     """See `registry.open_session`."""
-    return OpenVinoSession(graph, precision, threads)
+    return OpenVinoSession(graph, precision, threads, provider)
 
 
 @functools.cache
@@ -35,35 +64,40 @@ def _core() -> openvino.Core:
 class OpenVinoSession:
     """One stream of ``threads`` threads, latency before throughput, precision always said: the default depends on the CPU."""
 
-    def __init__(self, graph: Graph, precision: str, threads: int) -> None:
-        properties = {
-            "INFERENCE_PRECISION_HINT": HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            # left alone, it would never use more threads than there are physical cores
-            "ENABLE_HYPER_THREADING": threads > (psutil.cpu_count(logical=False) or threads),
-        }
+    def __init__(self, graph: Graph, precision: str, threads: int, provider: str = "cpu") -> None:
+        properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        hint = HINTS["fp16" if (provider, precision) == ("gpu", "int8") else precision]
+        if provider != "npu":  # which knows one precision and takes no hint
+            properties["INFERENCE_PRECISION_HINT"] = hint
+        if provider == "cpu":
+            properties |= {
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": 1,
+                # left alone, it would never use more threads than there are physical cores
+                "ENABLE_HYPER_THREADING": threads > (physical_cores() or threads),
+            }
+        self._precision, self._threads, self._provider = precision, threads, provider
         try:
             model = _core().read_model(graph)
-            self._compiled = _core().compile_model(model, "CPU", properties)
+            self._compiled = _core().compile_model(model, DEVICES[provider], properties)
         except RuntimeError as error:
-            raise BadInput(f"{graph_name(graph)}: OpenVINO cannot load it: {_reason(error)}") from error
-        self._check(precision, threads)
+            raise cannot_load(graph, "OpenVINO", _reason(error), error) from error
+        self._check(hint)
         self._wanted = {
             item.get_any_name(): (_shape(item.get_partial_shape()), np.dtype(item.get_element_type().to_dtype()))
             for item in self._compiled.inputs
         }
 
-    def _check(self, precision: str, threads: int) -> None:
+    def _check(self, hint: openvino.Type) -> None:
         """OpenVINO takes what it cannot do for the next best it can; then a figure would stand under a wrong name."""
-        used = self._compiled.get_property("INFERENCE_PRECISION_HINT")
-        if used != HINTS[precision]:
-            raise BadInput(f"OpenVINO does not run {precision} on this CPU; it would run {used.get_type_name()}")
-        count = self._compiled.get_property("INFERENCE_NUM_THREADS")
-        if count != threads:
-            raise BadInput(
-                f"OpenVINO would run {count} threads here, not {threads}; set 'threads: {count}' in the hardware profile"
+        used = hint if self._provider == "npu" else self._compiled.get_property("INFERENCE_PRECISION_HINT")
+        if used != hint:
+            where = DEVICES[self._provider]
+            raise Refused(f"OpenVINO does not run {self._precision} on this {where}; it would run {used.get_type_name()}")
+        count = self._threads if self._provider != "cpu" else self._compiled.get_property("INFERENCE_NUM_THREADS")
+        if count != self._threads:
+            raise Refused(
+                f"OpenVINO would run {count} threads here, not {self._threads}; set 'threads: {count}' in the hardware profile"
             )
 
     @property
@@ -85,8 +119,12 @@ class OpenVinoSession:
         """A request that has run once on ``inputs``, and the function that runs it again."""
         request = self._compiled.create_infer_request()
         for name, array in check_inputs(self._wanted, inputs).items():
-            # shared memory: the array is used in place and kept alive
-            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+            if self._provider == "cpu":
+                # shared memory: the array is used in place and kept alive
+                request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+            else:
+                # memory of the device's own: anything else is copied in every run
+                request.get_tensor(name).data[...] = array
         run_once = partial(request.infer, share_outputs=True)
         try:
             run_once()
@@ -96,14 +134,18 @@ class OpenVinoSession:
 
     def describe(self) -> dict[str, Any]:
         get = self._compiled.get_property
-        return {
-            "version": version(),
-            "precision": next(name for name, hint in HINTS.items() if hint == get("INFERENCE_PRECISION_HINT")),
-            "threads": get("INFERENCE_NUM_THREADS"),
-            "streams": get("NUM_STREAMS"),
-            "devices": list(get("EXECUTION_DEVICES")),
-            "hyper_threading": get("ENABLE_HYPER_THREADING"),
-        }
+        said = {"version": version(), "precision": self._precision, "provider": self._provider, "threads": self._threads}
+        said["devices"] = list(get("EXECUTION_DEVICES"))
+        if self._provider == "cpu":
+            said |= {
+                "threads": get("INFERENCE_NUM_THREADS"),
+                "streams": get("NUM_STREAMS"),
+                "hint": get("INFERENCE_PRECISION_HINT").get_type_name(),
+                "hyper_threading": get("ENABLE_HYPER_THREADING"),
+            }
+        else:
+            said["device_name"] = _core().get_property(DEVICES[self._provider], "FULL_DEVICE_NAME")
+        return said
 
     def close(self) -> None:
         del self._compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,15 +15,17 @@ import pytest
 from onnx import TensorProto, helper
 
 from instatune_deploy.devices.host import this_host
-from instatune_deploy.devices.runtimes.base import Session
-from instatune_deploy.devices.runtimes.openvino import OpenVinoSession
-from instatune_deploy.devices.runtimes.registry import RUNTIMES, open_session
+from instatune_deploy.devices.runtimes import onnxruntime as onnxruntime_file
+from instatune_deploy.devices.runtimes.base import Refused, RunFailed, Session, cannot_load, check_inputs
+from instatune_deploy.devices.runtimes.onnxruntime import OnnxRuntimeSession
+from instatune_deploy.devices.runtimes.openvino import HINTS, OpenVinoSession
+from instatune_deploy.devices.runtimes.registry import CPU_FLAGS, PRECISIONS, open_session
 from instatune_deploy.errors import BadInput
 
-HAS_BF16 = not this_host().cpu_flags.isdisjoint({"avx512_bf16", "amx_bf16"})
+HAS_BF16 = not this_host().cpu_flags.isdisjoint(CPU_FLAGS["bf16"])
 
 
-@pytest.fixture(params=list(RUNTIMES))
+@pytest.fixture(params=list(PRECISIONS))
 def runtime(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -79,14 +82,15 @@ def test_bind_takes_arrays_that_are_not_contiguous_or_read_only(session: Session
 )
 def test_wrong_inputs(session: Session, inputs: dict[str, Any], change: dict[str, Any], message: str) -> None:
     for call in (session.run, session.bind):
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(Refused, match=message):
             call({**inputs, **change})
 
 
 def test_describe_says_precision_and_threads(session: Session) -> None:
     said = session.describe()
-    assert (said["precision"], said["threads"]) == ("fp32", 1)
+    assert (said["precision"], said["threads"], said["provider"]) == ("fp32", 1, "cpu")
     assert said["version"]
+    assert json.loads(json.dumps(said)) == said
 
 
 def test_from_a_path(graph: bytes, runtime: str, tmp_path: Path, inputs: dict[str, Any], logits: Any) -> None:
@@ -137,11 +141,102 @@ def test_openvino_says_how_many_threads_it_would_run(graph: bytes) -> None:
 
 
 def test_openvino_that_falls_back_is_noticed(graph: bytes) -> None:
-    with (
-        closing(OpenVinoSession(graph, "fp32", 1)) as opened,
-        pytest.raises(BadInput, match="does not run bf16 on this CPU; it would run f32"),
+    with closing(OpenVinoSession(graph, "fp32", 1)) as opened:
+        opened._precision = "bf16"  # as if it had been asked for
+        with pytest.raises(Refused, match="does not run bf16 on this CPU; it would run f32"):
+            opened._check(HINTS["bf16"])
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_onnxruntime_that_falls_back_is_noticed(graph: bytes) -> None:
+    with pytest.raises(BadInput, match="ONNX Runtime does not run cuda on this host; it would run CPUExecutionProvider"):
+        open_session(graph, "onnxruntime", "fp32", 1, "cuda")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "threads", "affinities"),
+    [
+        # from 1, and none for the first thread, which is the caller's
+        ([0, 1], 1, ""),
+        ([0, 1], 2, "2"),
+        ([2, 5, 7], 2, "6"),
+        ([2, 5, 7], 3, "6;8"),
+        ([0, 1, 2, 3], 3, "2;3"),
+        # fewer processors than threads
+        ([0, 1], 3, ""),
+        ([3], 2, ""),
+        ([3], 1, ""),
+    ],
+)
+def test_affinities(monkeypatch: pytest.MonkeyPatch, allowed: list[int], threads: int, affinities: str) -> None:
+    monkeypatch.setattr(onnxruntime_file, "allowed", lambda: allowed)
+    assert onnxruntime_file._affinities(threads) == affinities
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_onnxruntime_takes_the_affinities(graph: bytes, inputs: dict[str, Any], logits: Any, threads: int) -> None:
+    with closing(OnnxRuntimeSession(graph, "fp32", threads)) as opened:
+        said = opened.describe()
+        assert (said["threads"], said["affinities"]) == (threads, onnxruntime_file._affinities(threads))
+        np.testing.assert_allclose(opened.run(inputs)["logits"], logits, rtol=1e-5, atol=1e-6)
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_graph(tmp_path: Path) -> None:
+    """As the runtimes said it under a limit of memory."""
+    path = tmp_path / "a.onnx"
+    for error in (
+        RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Load model from a.onnx failed:std::bad_alloc"),
+        RuntimeError("Exception from src/inference/src/cpp/core.cpp:84:\nLoading input model\nstd::bad_alloc\n\n"),
+        RuntimeError("Check 'ptr' failed at src/cpu_memory.cpp:257:\nFailed to allocate 3276800000 bytes of memory"),
+        RuntimeError("CUDA failure 2: out of memory ; GPU=0"),
     ):
-        opened._check("bf16", 1)
+        made = cannot_load(path, "A Runtime", "its reason", error)
+        assert isinstance(made, RunFailed)
+        assert str(made) == f"{path}: out of memory while A Runtime loaded it"
+    made = cannot_load(b"", "A Runtime", "its reason", RuntimeError("INVALID_PROTOBUF"))
+    assert isinstance(made, Refused)
+    assert str(made) == "the graph: A Runtime cannot load it: its reason"
+
+
+def test_inputs_are_used_in_place_where_they_can_be() -> None:
+    good, read_only = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32)
+    read_only.flags.writeable = False
+    wanted = {name: ((None, 3), np.dtype(np.float32)) for name in ("a", "b", "c")}
+    # in the graph's order, whatever the caller's
+    checked = check_inputs(wanted, {"c": np.zeros((3, 2), np.float32).T, "b": read_only, "a": good})
+    assert list(checked) == ["a", "b", "c"]
+    assert checked["a"] is good
+    assert checked["b"] is not read_only
+    assert all(array.flags.c_contiguous and array.flags.writeable for array in checked.values())
+    with pytest.raises(Refused, match=r"input a: the graph takes float32 of shape \(any, 3\); given was float32 of shape \(3,\)"):
+        check_inputs(wanted, dict.fromkeys("abc", np.zeros(3, np.float32)))
+    with pytest.raises(Refused, match="given were none"):
+        check_inputs(wanted, {})
+
+
+def test_a_graph_of_a_type_that_is_not_supported() -> None:
+    info = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [1]) for name in ("x", "y")]
+    body = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "double", info[:1], info[1:])
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    with pytest.raises(BadInput, match=r"input x of the graph is a tensor\(double\); supported are tensor\(float\), "):
+        open_session(model.SerializeToString(), "onnxruntime", "fp32", 1)
+
+
+def test_providers_of_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one cannot compute, the next does; the CPU last. fp32 is fp32, not TF32."""
+    preloaded = []
+    monkeypatch.setattr(onnxruntime_file.onnxruntime, "preload_dlls", lambda: preloaded.append(True))
+    assert onnxruntime_file._providers("cpu", "fp32") == ["CPUExecutionProvider"]
+    assert preloaded == []
+    cuda = ("CUDAExecutionProvider", {"use_tf32": "0"})
+    assert onnxruntime_file._providers("cuda", "fp16") == [cuda, "CPUExecutionProvider"]
+    assert preloaded == [True]
+    for precision in ("fp32", "fp16"):
+        assert onnxruntime_file._providers("tensorrt", precision) == [
+            ("TensorrtExecutionProvider", {"trt_fp16_enable": precision == "fp16"}),
+            cuda,
+            "CPUExecutionProvider",
+        ]
 
 
 @pytest.mark.skipif(not HAS_BF16, reason="this CPU does not compute in bf16")

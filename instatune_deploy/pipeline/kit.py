@@ -1,0 +1,163 @@
+"""A kit for a device that is elsewhere: one zip with graphs to measure, and a script that measures them without this package."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from instatune_deploy import __version__
+from instatune_deploy.config import ProfileSettings
+from instatune_deploy.devices.host import Host
+from instatune_deploy.devices.measure import Laboratory
+from instatune_deploy.devices.plan import ALL_CORES, GRAPHS, INPUTS, PLAN, REFERENCE, Item, Plan, plan_path
+from instatune_deploy.devices.profile import Device
+from instatune_deploy.devices.pyz import build_pyz, entry
+from instatune_deploy.devices.reference import reference_graph
+from instatune_deploy.devices.results import RESULTS
+from instatune_deploy.devices.runs import Run
+from instatune_deploy.devices.runtimes.modules import MODULES
+from instatune_deploy.devices.space import DeploymentSpace
+from instatune_deploy.devices.store import open_store
+from instatune_deploy.files import clear_os_errors, file_sha256, write_text
+from instatune_deploy.pipeline.bench import Bench
+from instatune_deploy.pipeline.job import Job
+from instatune_deploy.pipeline.search import Searcher
+from instatune_deploy.supernet.architecture import Architecture
+
+SCRIPT, README = "measure.pyz", "README.txt"
+MAIN_MODULE = "instatune_deploy.devices.script"
+UNKNOWN_HOST = Host("", "", frozenset(), cores=ALL_CORES, memory_bytes=0, os="")
+README_TEXT = """\
+Measure {graphs} graphs as the hardware profile '{device}' says. Made by instatune-deploy {version}.
+
+1. Unpack all of this on the device; leave the files together.
+2. Install Python 3.10 or newer, and:  pip install {packages}
+3. Stop what else runs there, and:     python {script}
+   It shows how long it will take. Ctrl-C stops it; the same command goes on from there.
+   python {script} --help lists what else it can do.
+4. Send back {results}. Where this kit was made, this takes it in:
+                                       instatune-deploy measurements import {results}
+"""
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A finished kit: where it is, how large, and what it measures."""
+
+    path: Path
+    plan: Plan
+
+
+def make_kit(job: Job, profile: ProfileSettings, output: Path, architectures: int | None = None) -> Kit:
+    """Write ``output``/NAME.zip for the device of ``profile``, which this host need not be.
+
+    The super-network is fine-tuned first unless it was before. Measured are those sub-networks that a search would begin
+    with, in every way of running that the profile has; which of them the device can serve turns out there.
+
+    architectures: how many of them (at least 2: the full and the smallest network); the pipeline's setting for None
+
+    The plan is kept in the work folder: that is how `devices.imports` knows what it asked for.
+    """
+    inputs, supernet = job.prepare()
+    device = elsewhere(profile, job.settings.data.max_length)
+    with open_store(job.work, None, create=True) as store:
+        bench = Bench(inputs, supernet, device, Laboratory(store))
+        search = job.settings.search
+        if architectures is not None:
+            search = search.model_copy(update={"initial": architectures})
+        design = Searcher(bench, search, None, job.seed, job.terminal).design()
+        space = DeploymentSpace(supernet.space, device.runs)
+        job.terminal.stage(f"kit for {device.name}: {len(design)} deployments")
+        path = output / f"{device.name}.zip"
+        with clear_os_errors(f"cannot write {path}"), tempfile.TemporaryDirectory(dir=job.work, prefix=".kit.") as scratch:
+            plan = _write_files(bench, [space.decode(row) for row in design], Path(scratch), job)
+            write_text(plan_path(job.work, plan.digest), plan.to_text())
+            _write_zip(Path(scratch), path)
+    return Kit(path, plan)
+
+
+def elsewhere(profile: ProfileSettings, max_length: int) -> Device:
+    """The device of a profile with everything the profile would try; "all" threads are `ALL_CORES` until it is known there.
+
+    max_length: longest text of the data, in tokens
+    """
+    given = profile.threads if isinstance(profile.threads, list) else [profile.threads]
+    threads = list(dict.fromkeys(ALL_CORES if count == "all" else count for count in given))
+    return Device(
+        name=profile.name,
+        runs=tuple(Run(item.runtime, item.precision, count, item.provider) for item in profile.runs for count in threads),
+        skipped=(),
+        batch_size=profile.batch_size,
+        sequence_length=min(profile.sequence_length, max_length),
+        statistic=profile.statistic,
+        timing=profile.timing,
+        settings=profile,
+        host=UNKNOWN_HOST,
+    )
+
+
+def _write_files(bench: Bench, wanted: list[tuple[Architecture, Run]], folder: Path, job: Job) -> Plan:
+    """Everything that is zipped; the plan among it."""
+    from instatune_deploy.graphs.packed import WEIGHTS, PackedGraphs
+
+    items = []
+    written: dict[str, tuple[str, str, int]] = {}
+    (folder / GRAPHS).mkdir()
+    with PackedGraphs(folder / GRAPHS) as packed, job.terminal.progress(len(wanted), "carved") as advance:
+        for number, (architecture, run) in enumerate(wanted, 1):
+            graph_hash = bench.graph_hash(architecture, run)
+            # the same graph in another number of threads or a precision of the runtime's own is written once
+            if graph_hash not in written:
+                carved = bench.graph(architecture, run)
+                name = f"{len(written) + 1:04}.onnx"
+                written[graph_hash] = f"{GRAPHS}/{name}", packed.add(name, carved), carved.size_bytes
+            name, sha256, size_bytes = written[graph_hash]
+            deployment = bench.device.deployment(architecture, run).to_json()
+            items.append(Item(name, graph_hash, sha256, size_bytes, deployment))
+            advance(number, "")
+    example = io.BytesIO()
+    np.savez(example, **bench.example)  # type: ignore[arg-type]
+    shared = {INPUTS: example.getvalue(), REFERENCE: reference_graph()}
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in shared.items()}
+    sums[f"{GRAPHS}/{WEIGHTS}"] = file_sha256(folder / GRAPHS / WEIGHTS)
+    plan = Plan(__version__, bench.device.name, bench.device.timing.model_dump(), sums, tuple(items))
+    texts = {PLAN: plan.to_text().encode(), README: _readme(plan).encode()}
+    for name, content in {**shared, **texts, SCRIPT: build_pyz(MAIN_MODULE, [*MODULES.values()])}.items():
+        (folder / name).write_bytes(content)
+    return plan
+
+
+def _write_zip(folder: Path, path: Path) -> None:
+    """All files below ``folder``, always in the same order and without dates; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", compresslevel=1) as archive:
+            for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+                name = entry(file.relative_to(folder).as_posix())
+                with file.open("rb") as source, archive.open(name, "w", force_zip64=True) as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def _readme(plan: Plan) -> str:
+    return README_TEXT.format(
+        graphs=len({item.graph for item in plan.items}),
+        device=plan.device,
+        version=plan.made_by,
+        packages=" ".join(plan.packages),
+        script=SCRIPT,
+        results=RESULTS,
+    )
