@@ -23,6 +23,7 @@ test-slow: $(VENV)/installed-for-tests
 # Everything the README quotes, measured anew. Let nothing else run meanwhile.
 benchmarks: $(VENV)/installed
 	$(BIN)/python -m benchmarks.main.job
+	for name in carve repeat neighbour throughput runtimes; do $(BIN)/python -m benchmarks.profile.$$name || exit 1; done
 	$(MAKE) benchmarks-readme
 
 benchmarks-readme: $(VENV)/installed

@@ -33,7 +33,38 @@ def demo(result: dict[str, Any]) -> str:
     return f"```\n{result['summary']['table']}\n```\n"
 
 
-TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {"main-job": ("main-job", main_job), "demo": ("main-job", demo)}
+def profile_carve(result: dict[str, Any]) -> str:
+    """Seconds of carving and exporting, and the ratios."""
+    summary = result["summary"]
+    ratios = "; ".join(
+        f"{runtime}: {summary['speedup_over_export'][runtime]:g} times faster than the default exporter, "
+        f"{summary['speedup_over_fastest_export'][runtime]:g} times than its fastest setting"
+        for runtime in summary["speedup_over_export"]
+    )
+    return f"\n{markdown(result['rows'])}\n\n{ratios}. Logits differ from PyTorch's by at most {summary['max_abs_diff']:.1e}.\n\n"
+
+
+def rows(result: dict[str, Any]) -> str:
+    """The table as it is."""
+    return f"\n{markdown(result['rows'])}\n\n"
+
+
+def profile_throughput(result: dict[str, Any]) -> str:
+    """Measurements a minute, and the share of timing in it."""
+    summary = result["summary"]
+    said = f"{summary['measurements_per_minute']:g} measurements a minute in all, {summary['timing_share']:.0%} of it timing"
+    return f"\n{markdown(result['rows'])}\n\n{said}.\n\n"
+
+
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "main-job": ("main-job", main_job),
+    "demo": ("main-job", demo),
+    "profile-carve": ("profile-carve", profile_carve),
+    "profile-repeat": ("profile-repeat", rows),
+    "profile-neighbour": ("profile-neighbour", rows),
+    "profile-throughput": ("profile-throughput", profile_throughput),
+    "profile-runtimes": ("profile-runtimes", rows),
+}
 """By marker: the result it is made from, and how."""
 
 

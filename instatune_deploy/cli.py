@@ -63,7 +63,7 @@ def _filter_options(command: Command) -> Command:
         click.option("--threads", type=click.IntRange(1, 2**31 - 1), help="Only with so many threads."),
         click.option("--precision", help="Only in this precision: fp32, bf16, fp16, int8, int8-dynamic."),
         click.option("--runtime", help="Only in this runtime: onnxruntime, openvino."),
-        click.option("--device", help="Only of this hardware profile."),
+        click.option("--device", help="Only what this hardware profile asked for first."),
     ):
         command = option(command)
     return command
@@ -79,6 +79,7 @@ def _device_options(required: bool) -> Callable[[Command], Command]:
                 type=click.Path(path_type=Path),
                 help="Folder of artifacts, one a device.",
             ),
+            click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work."),
             click.option(
                 "--measure-again",
                 is_flag=True,
@@ -219,6 +220,7 @@ def doctor(work: Path, as_json: bool) -> None:
 @click.option(
     "--output", default="kits", show_default=True, type=click.Path(path_type=Path), help="Folder of kits, one a device."
 )
+@click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work.")
 @click.option(
     "--architectures",
     type=click.IntRange(min=2),
@@ -296,7 +298,8 @@ def export_measurements(file: Path, work: Path, store: str | None, limit: int | 
 @measurements.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @_store_options
-def import_measurements(file: Path, work: Path, store: str | None) -> None:
+@click.option("--again", is_flag=True, help="What was measured anew counts from now on; the older rows are kept.")
+def import_measurements(file: Path, work: Path, store: str | None, again: bool) -> None:
     """Take in what a kit measured on another device. FILE: its results.json, or a zip file with it."""
     from instatune_deploy.devices.imports import add_results, read_results
     from instatune_deploy.devices.store import open_store
@@ -304,7 +307,7 @@ def import_measurements(file: Path, work: Path, store: str | None) -> None:
 
     checked = read_results(file, work)
     with open_store(work, store, create=True) as opened:
-        imported = add_results(checked, opened)
+        imported = add_results(checked, opened, again)
     for line in imported_lines(imported):
         click.echo(line)
 
@@ -312,7 +315,8 @@ def import_measurements(file: Path, work: Path, store: str | None) -> None:
 def _refuse_options_before(context: click.Context, options: dict[str, Any]) -> None:
     given = [name for name in options if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
     if given:
-        flag = {"devices": "--device", "believed": "--believed or --not-believed"}.get(given[0], f"--{given[0]}")
+        named = {"devices": "--device", "believed": "--believed or --not-believed"}
+        flag = named.get(given[0], "--" + given[0].replace("_", "-"))
         raise click.UsageError(f"{flag} stands before the command '{context.invoked_subcommand}'; options belong behind it")
 
 
@@ -324,6 +328,7 @@ def _job(
     budget: str | None = None,
     output: Path = Path("artifacts"),
     measure_again: bool = False,
+    store: str | None = None,
 ) -> Job:
     from instatune_deploy.budget import parse_budget
 
@@ -333,7 +338,7 @@ def _job(
     from instatune_deploy.pipeline.job import Job
     from instatune_deploy.terminal import Terminal
 
-    return Job.of(pipeline, devices, limit, output, work, seed, Terminal(), measure_again)
+    return Job.of(pipeline, devices, limit, output, work, seed, Terminal(), measure_again, store)
 
 
 if __name__ == "__main__":

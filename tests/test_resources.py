@@ -37,7 +37,7 @@ def test_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("name", "message"),
     [
         ("xeon_cpu", "unknown hardware profile 'xeon_cpu'; did you mean 'xeon-cpu'?"),
-        ("quantum", "unknown hardware profile 'quantum'; there are: generic-cpu, laptop-cpu, "),
+        ("quantum", "unknown hardware profile 'quantum'; there are: arm-edge-cpu, generic-cpu, intel-igpu, "),
         ("missing.yaml", "hardware profile missing.yaml: no such file"),
         ("elsewhere/xeon-cpu.yaml", "hardware profile elsewhere/xeon-cpu.yaml: no such file"),
         ("", "unknown hardware profile ''; there are: "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import time
@@ -70,7 +71,7 @@ def host_state(work: Path, watch_s: float = 1.0) -> HostState:
     account, ticks, times = cpus.cpu_account(), _ticks(), _process_times()
     time.sleep(watch_s)
     return HostState(
-        processors=cpus.processors(),
+        processors=os.cpu_count() or 1,
         physical_cores=cpus.physical_cores(),
         allowed=len(cpus.allowed()),
         quota=cgroup_quota(),

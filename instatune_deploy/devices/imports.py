@@ -1,4 +1,4 @@
-"""Take in what a kit's script measured on another device: every figure is checked, and all of a file is added or nothing."""
+"""Take in what a kit's script measured on another device: every figure is checked before the first is added."""
 
 from __future__ import annotations
 
@@ -169,8 +169,11 @@ def read_results(path: Path, work: Path) -> CheckedResults:
     return CheckedResults(results, host)
 
 
-def add_results(checked: CheckedResults, store: MeasurementStore) -> Imported:
-    """Add the measurements to ``store``, and the device's own speed."""
+def add_results(checked: CheckedResults, store: MeasurementStore, again: bool = False) -> Imported:
+    """Add the measurements to ``store``, and the device's own speed.
+
+    again: what was measured anew counts from now on, in place of what the store knows
+    """
     results, host = checked.results, checked.host
     nominal = {}
     for item in results.references:
@@ -178,9 +181,9 @@ def add_results(checked: CheckedResults, store: MeasurementStore) -> Imported:
             run, made = Run(*item.run), item.version
             about = {"device": results.device, "run": run, "host": host.fingerprint, "version": made}
             key = reference_key(run, made, host.fingerprint)
-            nominal[run, made] = store.add_reference(key, **about, nominal_ms=item.nominal_ms)  # type: ignore[arg-type]
+            nominal[run, made] = store.add_reference(key, **about, nominal_ms=item.nominal_ms, again=again)  # type: ignore[arg-type]
     measurements = [_measurement(item, results, host, nominal) for item in results.items]
-    new = sum([_add(measurement, store) for measurement in measurements])
+    new = sum([_add(measurement, store, again) for measurement in measurements])
     doubted = Counter(_doubt(measurement) for measurement in measurements if not measurement.believed)
     return Imported(results.device, host, new, len(measurements) - new, dict(doubted))
 
@@ -292,13 +295,13 @@ def _measurement(item: _Item, results: _Results, host: Host, nominal: dict[tuple
     )
 
 
-def _add(measurement: Measurement, store: MeasurementStore) -> bool:
+def _add(measurement: Measurement, store: MeasurementStore, again: bool) -> bool:
     """False when the store has it: a believed one of the same key, or this very one."""
-    if not measurement.believed:
+    if again or not measurement.believed:
         known = store.select(graph_hash=measurement.graph_hash, host=measurement.host, believed=None)
         if measurement in known:
             return False
-    return store.add(measurement)
+    return store.add(measurement, again)
 
 
 def _doubt(measurement: Measurement) -> str:

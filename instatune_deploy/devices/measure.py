@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from instatune_deploy.devices.deployment import Deployment, Measurement, measurement_key
@@ -12,25 +13,29 @@ from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.reference import reference_key
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.base import Graph, Inputs
-from instatune_deploy.devices.runtimes.registry import version
+from instatune_deploy.devices.runtimes.modules import version_for
+from instatune_deploy.devices.runtimes.registry import refusals_are_bad_input
 from instatune_deploy.devices.store import MeasurementStore
+from instatune_deploy.errors import BadInput
 
 
 @dataclass
 class Laboratory:
     """Where graphs are measured: processes of their own, and the nominal speed of this host as the store knows it.
 
-    again: calibrate the reference model anew, once for every way of running
+    again:   calibrate the reference model anew, once for every way of running
+    scratch: folder for graphs that are measured; the system's temporary one for None
     """
 
     store: MeasurementStore
     again: bool = False
+    scratch: Path | None = None
     _processes: dict[tuple[str, int, str], MeasuringProcess] = field(default_factory=dict)
     _nominal: dict[Run, float] = field(default_factory=dict)
 
     def process(self, run: Run) -> MeasuringProcess:
         """The process for ``run``: one for each runtime, number of threads and provider, so that nothing is in its way."""
-        return self._processes.setdefault((run.runtime, run.threads, run.provider), MeasuringProcess())
+        return self._processes.setdefault((run.runtime, run.threads, run.provider), MeasuringProcess(self.scratch))
 
     def nominal_ms(self, run: Run, device: Device) -> tuple[float | None, str | None]:
         """What the reference model takes beside ``run`` when this host is quiet, or None and why that cannot be said now.
@@ -39,7 +44,7 @@ class Laboratory:
         """
         beside = reference_run(run)
         if beside not in self._nominal:
-            host, made = device.host.fingerprint, version(run.runtime)
+            host, made = device.host.fingerprint, _version(run)
             key = reference_key(run, made, host)
             known = None if self.again else self.store.find_reference(key)
             if known is None:
@@ -83,14 +88,17 @@ def measure_graph(
 
     inputs: one batch, pinned while it is timed
 
-    The measurement says itself whether it is believed, and if not, why. ``BadInput`` when the graph cannot be loaded, does
-    not take these inputs, or the runtime would not run it as asked.
+    The measurement says itself whether it is believed, and if not, why; also when the graph cannot be loaded or the runtime
+    would not run it as asked.
     """
     nominal_ms, why = laboratory.nominal_ms(deployment.run, device)
     if nominal_ms is None:
-        outcome = Outcome(None, f"the host's own speed cannot be said: {why}", version(deployment.runtime), {})
+        outcome = Outcome(None, f"the host's own speed cannot be said: {why}", _version(deployment.run), {})
     else:
-        outcome = laboratory.process(deployment.run).measure(graph, inputs, deployment.run, device.timing, nominal_ms)
+        try:
+            outcome = laboratory.process(deployment.run).measure(graph, inputs, deployment.run, device.timing, nominal_ms)
+        except BadInput as error:  # one way of running that a runtime refuses must not cost all the others
+            outcome = Outcome(None, error.message, _version(deployment.run), {})
     return Measurement(
         deployment=deployment,
         device=device.name,
@@ -105,8 +113,13 @@ def measure_graph(
     )
 
 
+def _version(run: Run) -> str:
+    with refusals_are_bad_input():
+        return version_for(run)
+
+
 def _versions(deployment: Deployment) -> dict[str, str]:
-    return {deployment.runtime: version(deployment.runtime)}
+    return {deployment.runtime: _version(deployment.run)}
 
 
 def _protocol(device: Device) -> dict[str, Any]:

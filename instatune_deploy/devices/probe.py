@@ -19,7 +19,7 @@ from instatune_deploy.devices.gpu import gpu_state
 from instatune_deploy.devices.latency import Timing
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.base import Graph, Inputs, RunFailed, Session
-from instatune_deploy.devices.runtimes.modules import open_run, runtime_module, version
+from instatune_deploy.devices.runtimes.modules import open_run, runtime_module, version_for
 from instatune_deploy.devices.timing import Reference, Rules, calibrate, measure
 
 ATTEMPTS = 2
@@ -69,15 +69,18 @@ class Probe:
     """Measures one graph after the other; reference models stay loaded between them.
 
     reference: file of the reference model
+    share:     let sessions have their threads in common; only where all of them run the same number of threads, because a
+               process that shares takes no other number any more
     """
 
     reference: Path
     open: OPENED_BY = open_run
+    share: bool = True
     _references: dict[Run, tuple[Session, Callable[[], object]]] = field(default_factory=dict)
 
     def nominal_ms(self, run: Run, rules: Rules) -> tuple[float | None, str | None]:
         """What the reference model takes on this host when it is quiet, or None and why that cannot be said now."""
-        runtime_module(run.runtime).share_threads(run.threads)
+        self._shared(run)
         return calibrate(self._reference(run), rules, threads=run.threads)
 
     def measure(self, graph: Graph, inputs: Inputs, run: Run, rules: Rules, nominal_ms: float | None) -> Outcome:
@@ -94,7 +97,7 @@ class Probe:
         attempts = 0
         said: dict[str, Any] = {}
         why: str | None = None
-        shared = runtime_module(run.runtime).share_threads(run.threads)
+        shared = self._shared(run)
         with ExitStack() as stack:
             try:
                 session = stack.enter_context(closing(self.open(graph, run)))
@@ -117,7 +120,11 @@ class Probe:
             "runtime_says": said,
             **({} if run.provider == "cpu" else {"gpu_after": gpu_state()}),
         }
-        return Outcome(timing, why, version(run.runtime), circumstances)
+        return Outcome(timing, why, version_for(run), circumstances)
+
+    def _shared(self, run: Run) -> bool:
+        """Whether the sessions of this process have their threads in common."""
+        return self.share and runtime_module(run.runtime).share_threads(run.threads)
 
     def close(self) -> None:
         """Give back what the reference models hold."""

@@ -18,7 +18,7 @@ from instatune_deploy.devices.probe import Outcome
 from instatune_deploy.devices.reference import write_reference
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.base import Graph, Inputs
-from instatune_deploy.devices.runtimes.modules import version
+from instatune_deploy.devices.runtimes.modules import version_for
 from instatune_deploy.devices.runtimes.registry import check_run, refusals_are_bad_input
 from instatune_deploy.errors import BadInput
 
@@ -30,7 +30,9 @@ KILLED = -9  # not every system has a SIGKILL
 class MeasuringProcess:
     """Measures graphs, one at a time. The process starts with the first, and again after one that it died of."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        """folder: where the scratch files go; the system's temporary folder for None."""
+        self._parent = folder
         self._process: subprocess.Popen[str] | None = None
         self._folder: Path | None = None
 
@@ -58,7 +60,7 @@ class MeasuringProcess:
         if "outcome" in answer:
             return Outcome.from_json(answer["outcome"])
         with refusals_are_bad_input():
-            return Outcome(None, answer["failed"], version(run.runtime), {})
+            return Outcome(None, answer["failed"], version_for(run), {})
 
     def close(self) -> None:
         """End the process and remove its scratch files."""
@@ -71,7 +73,7 @@ class MeasuringProcess:
     def scratch(self) -> Path:
         """A folder for graphs to measure; gone when this is closed."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="instatune-measuring-"))
+            self._folder = Path(tempfile.mkdtemp(prefix=".measuring-", dir=self._parent))
         return self._folder
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -72,21 +72,28 @@ class Results:
         return None
 
     def add_reference(self, run: Run, version: str, nominal_ms: float | None, why: str | None) -> None:
-        """Keep it in place of what was said of ``run`` and ``version`` before."""
+        """Keep it in place of what was said of ``run`` and ``version`` before; but no failure in place of a speed."""
+        if nominal_ms is None and self.nominal_ms(run, version) is not None:
+            return
         others = [item for item in self.value["references"] if (Run(*item["run"]), item["version"]) != (run, version)]
         said = {"run": list(run), "version": version, "nominal_ms": nominal_ms, "why": why}
         self.value["references"] = [*others, said]
         self._write()
 
     def add(self, item: Item, outcome: dict[str, Any]) -> None:
-        """Keep the outcome (`probe.Outcome.to_json`) of an item in place of what was known of it."""
+        """Keep an item's outcome (`probe.Outcome.to_json`) in place of what was known; but no failure in place of figures."""
+        known = self.items.get(item.key)
+        if outcome["why"] is not None and known is not None and known["why"] is None:
+            self.end()
+            return
         facts = {
             "graph_hash": item.graph_hash,
             "sha256": item.sha256,
             "size_bytes": item.size_bytes,
             "deployment": item.deployment,
         }
-        self.value["items"] = [known for known in self.value["items"] if _key(known) != item.key] + [{**facts, **outcome}]
+        others = [other for other in self.value["items"] if _key(other) != item.key]
+        self.value["items"] = [*others, {**facts, **outcome}]
         self._write()
         self.end()
 

@@ -5,7 +5,7 @@ slow: what counts as an outlier here is a latency that the user will see. What i
 that can be named without looking at their figures: the host changed its speed while they ran, or others used its processors.
 
 The reference model is always the same, so a change of its latency is a change of the host. Around every window it tells how
-fast the host is just then; every run of the window is scaled to the host's nominal speed.
+fast the host is just then; the runs of the accepted windows are scaled to the host's nominal speed.
 """
 
 from __future__ import annotations
@@ -132,13 +132,12 @@ def _no_collection() -> Iterator[None]:
 class _Window:
     runs_ms: list[float]
     switches: int
-    factor: float = 1.0
     reference_ms: float | None = None
     thrown: str | None = None
 
     @property
     def median_ms(self) -> float:
-        return stdlib_statistics.median(self.runs_ms) * self.factor
+        return stdlib_statistics.median(self.runs_ms)
 
 
 @dataclass
@@ -235,7 +234,9 @@ class _Protocol:
             thrown = f"the host's speed changed by more than {2 * self.rules.tolerance:.0%} within a window"
         if thrown is None and factor * (1 + self.rules.max_drift) < 1:
             thrown = f"the host was {1 / factor:.1f} times slower than when it is quiet"
-        return _Window(window.runs_ms, window.switches, factor, reference_ms, thrown)
+        if thrown is None and factor > 1 + self.rules.max_drift:
+            thrown = f"the host was {factor:.1f} times faster than when its speed was first measured; measure again"
+        return _Window(window.runs_ms, window.switches, reference_ms, thrown)
 
     @staticmethod
     def _preempted(window: _Window) -> str | None:
@@ -262,8 +263,12 @@ class _Protocol:
     def _timing(self, stable: bool, seconds: float) -> Timing:
         kept = self._kept()
         last = (kept if len(kept) >= ACCEPTED else self.windows)[-ACCEPTED:]
-        runs_ms = [run_ms * window.factor for window in last for run_ms in window.runs_ms]
         references = [window.reference_ms for window in last if window.reference_ms is not None]
+        reference_ms = stdlib_statistics.median(references) if references else None
+        nominal_ms = self.reference.nominal_ms if self.reference is not None else None
+        # one factor for all of them: three references are less noisy than one, and the host kept its speed or they disagreed
+        factor = nominal_ms / reference_ms if nominal_ms is not None and reference_ms is not None else 1.0
+        runs_ms = [run_ms * factor for window in last for run_ms in window.runs_ms]
         return Timing(
             p50_ms=percentile(runs_ms, SHARES["p50"]),
             p90_ms=percentile(runs_ms, SHARES["p90"]),
@@ -277,8 +282,8 @@ class _Protocol:
             involuntary_switches=sum(window.switches for window in last),
             limits={statistic: limits(runs_ms, share) for statistic, share in SHARES.items()},
             thrown=len(self.windows) - len(kept),
-            reference_ms=stdlib_statistics.median(references) if references else None,
-            nominal_ms=self.reference.nominal_ms if self.reference is not None else None,
+            reference_ms=reference_ms,
+            nominal_ms=nominal_ms,
             seconds=round(seconds, 3),
             timed_seconds=round(self.timed_ns / 1e9, 3),
         )

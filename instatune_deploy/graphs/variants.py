@@ -13,11 +13,10 @@ from instatune_deploy.graphs.quantise import Rows, is_quantised, quantise_templa
 from instatune_deploy.graphs.template import Template
 from instatune_deploy.supernet.families.base import Family
 
-FUSED: dict[tuple[str, str], Callable[[Template, Family], Template]] = {
-    ("onnxruntime", "cpu"): fuse_template,
-    ("onnxruntime", "cuda"): fuse_template,
-}
-"""By runtime and provider, how it is given operators of its own; the others take the plain graph."""
+FUSED: dict[str, Callable[[Template, Family], Template]] = {"onnxruntime": fuse_template}
+"""By runtime, how it is given operators of its own; the others take the plain graph."""
+WITHOUT_OWN_OPERATORS = {("onnxruntime", "tensorrt")}
+"""Runtime and provider that know only ONNX's operators."""
 PLAIN = "plain"
 
 
@@ -44,7 +43,7 @@ class Variant(NamedTuple):
 
 def variant_of(runtime: str, precision: str, provider: str = "cpu") -> Variant:
     """The variant for a way of running; ways that are given the same graph share it."""
-    graph = runtime if (runtime, provider) in FUSED else PLAIN
+    graph = runtime if runtime in FUSED and (runtime, provider) not in WITHOUT_OWN_OPERATORS else PLAIN
     return Variant(graph, (runtime, precision) if is_quantised(precision) else None)
 
 
@@ -60,4 +59,4 @@ def make_variant(
         return quantise_template(before, *variant.quantised, rows(), narrow_weights)
     if variant.graph == PLAIN:
         return before
-    return FUSED[variant.graph, "cpu"](before, family)
+    return FUSED[variant.graph](before, family)

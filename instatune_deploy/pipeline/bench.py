@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.measure import Laboratory, key_of, measure_graph
 from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.runs import Run
+from instatune_deploy.devices.runtimes.modules import version_for
 from instatune_deploy.devices.store import MeasurementStore
-from instatune_deploy.files import digest
+from instatune_deploy.files import clear_os_errors, digest
+from instatune_deploy.pipeline.evaluate import CannotEvaluate
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.supernet import Supernet, narrow_weights
 from instatune_deploy.supernet.architecture import Architecture
@@ -54,10 +57,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measures what the store does not know yet.
-
-    again: measure everything once more, and keep that beside what the store knows
-    """
+    """Measures what the store does not know yet; everything once more where the laboratory says so."""
 
     inputs: PipelineInputs
     supernet: Supernet
@@ -76,7 +76,11 @@ class Bench:
         measurement = self.latency(architecture, run)
         if not measurement.believed:
             return None
-        return Point(architecture, run, measurement, self.accuracy(architecture, run, "validation"))
+        try:
+            return Point(architecture, run, measurement, self.accuracy(architecture, run, "validation"))
+        except CannotEvaluate as error:
+            self.store.add(replace(measurement, why=error.message))
+            return None
 
     def known(self, architecture: Architecture, run: Run) -> bool:
         """Whether `point` would find everything in the store."""
@@ -88,10 +92,11 @@ class Bench:
         if kept is not None:
             return kept
         carved = self.graph(architecture, run)
-        # a folder for every template: the weights its graphs share are linked there once
-        folder = self.laboratory.process(run).scratch / str(self._variant(run))
-        folder.mkdir(exist_ok=True)
-        carved.put(folder / "graph.onnx")
+        with clear_os_errors(f"cannot write a graph to measure below {self.laboratory.scratch or 'the temporary folder'}"):
+            # a folder for every template: the weights its graphs share are linked there once
+            folder = self.laboratory.process(run).scratch / self._template(self._variant(run)).structure
+            folder.mkdir(exist_ok=True)
+            carved.put(folder / "graph.onnx")
         measurement = measure_graph(
             folder / "graph.onnx",
             self.device.deployment(architecture, run),
@@ -102,7 +107,8 @@ class Bench:
             self.laboratory,
         )
         self.store.add(measurement, again=self.laboratory.again)
-        self._again.add(measurement.key)
+        if measurement.believed:
+            self._again.add(measurement.key)
         return measurement
 
     def accuracy(self, architecture: Architecture, run: Run, split: str) -> float:
@@ -117,8 +123,12 @@ class Bench:
     def graph(self, architecture: Architecture, run: Run) -> Carved:
         """The graph of an architecture, as ``run``'s runtime is given it."""
         from instatune_deploy.graphs.carve import carve_shared
+        from instatune_deploy.graphs.carved import Carved
+        from instatune_deploy.graphs.half import half_precision
 
-        return carve_shared(self._template(self._variant(run)), architecture)
+        carved = carve_shared(self._template(self._variant(run)), architecture)
+        # ONNX Runtime computes in what the graph says; OpenVINO is told
+        return Carved.of(half_precision(carved.model())) if (run.runtime, run.precision) == ("onnxruntime", "fp16") else carved
 
     def finished_graph(self, architecture: Architecture, run: Run) -> onnx.ModelProto:
         """The same to be handed over: one that is quantised is calibrated afresh, for this architecture alone."""
@@ -170,9 +180,12 @@ class Bench:
 
     def _how(self, run: Run) -> str:
         """What computed an accuracy; threads make no difference to it."""
-        made = f"{run.runtime} {run.provider} {run.precision}, {self.device.sequence_length} tokens"
-        # activations are quantised over the whole batch
-        return f"{made}, batch {self.device.batch_size}" if run.precision == "int8-dynamic" else made
+        how = [f"{run.runtime} {version_for(run)} {run.provider} {run.precision}", f"{self.device.sequence_length} tokens"]
+        if self._variant(run).quantised is not None:
+            how += [f"nncf {version('nncf')}", "narrow" if narrow_weights(self.device.host) else "wide"]
+        if run.precision == "int8-dynamic":  # activations are quantised over the whole batch
+            how.append(f"batch {self.device.batch_size}")
+        return ", ".join(how)
 
     def _evaluate(self, architecture: Architecture, run: Run, split: str) -> float:
         from instatune_deploy.graphs.carve import carve

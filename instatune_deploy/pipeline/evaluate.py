@@ -16,14 +16,18 @@ from instatune_deploy.errors import UserError
 LOGITS = "logits"
 
 
+class CannotEvaluate(UserError):
+    """The runtime could not run a graph over the rows: out of memory, most often."""
+
+
 @contextmanager
 def opened(graph: Graph, run: Run) -> Iterator[Session]:
-    """A session for the rows of a split. ``BadInput`` or `UserError` in one line when the runtime cannot, also while it runs."""
+    """A session for the rows of a split. ``BadInput`` or `CannotEvaluate` when the runtime cannot, also while it runs."""
     try:
         with refusals_are_bad_input(), closing(open_session(graph, *run)) as session:
             yield session
     except RunFailed as error:
-        raise UserError(f"the accuracy in {run} cannot be computed: {error}") from error
+        raise CannotEvaluate(f"the accuracy in {run} cannot be computed: {error}") from error
 
 
 def in_batches_of_like_length(

@@ -17,8 +17,8 @@ from instatune_deploy.terminal import Terminal
 if TYPE_CHECKING:
     from instatune_deploy.artifact.manifest import Manifest
     from instatune_deploy.artifact.write import Draft
-    from instatune_deploy.devices.deployment import Deployment
-from instatune_deploy.devices.latency import Timing
+    from instatune_deploy.devices.deployment import Deployment, Measurement
+    from instatune_deploy.devices.latency import Timing
 
 SAMPLE_ROWS = 32
 ATTEMPTS = 5
@@ -46,11 +46,11 @@ def export_stage(searcher: Searcher, result: SearchResult, target: Path, termina
     key that still is what it was is reused.
     """
     terminal.stage(f"export: {target}")
-    kept = _reusable(searcher, target)
+    candidates = ranked(result, searcher.budget, searcher.statistic)
+    kept = _reusable(searcher, target, candidates[:ATTEMPTS])
     if kept is not None:
         terminal.result("made before, its files are unchanged, reused")
         return kept
-    candidates = ranked(result, searcher.budget, searcher.statistic)
     why = ""
     for point in candidates[:ATTEMPTS]:
         try:
@@ -126,8 +126,23 @@ def _timed_again(searcher: Searcher, artifact: Draft) -> Timing:
         raise TooNoisy(f"the finished files' latency cannot be believed: {measurement.why}; run again on a quieter host")
     took = measurement.timing.statistic_ms(searcher.statistic)
     if searcher.budget is not None and took > searcher.budget.limit_ms:
+        slower = _slower(searcher, measurement)
+        if took / slower <= searcher.budget.limit_ms:
+            raise TooNoisy(
+                f"this host is {slower:.2f} times slower now than when it is quiet, and the finished files take {took:.2f} ms, "
+                f"more than {searcher.budget}; run again later"
+            )
         raise _NotKept(f"the finished files take {took:.2f} ms, more than {searcher.budget}")
     return measurement.timing
+
+
+def _slower(searcher: Searcher, measurement: Measurement) -> float:
+    """By how much the reference model said that this host was slower than on its nominal speed; 1.0 when it cannot say."""
+    reference_ms = measurement.timing.reference_ms if measurement.timing is not None else None
+    if reference_ms is None:
+        return 1.0
+    nominal_ms, _ = searcher.bench.laboratory.nominal_ms(measurement.deployment.run, searcher.device)
+    return 1.0 if nominal_ms is None else reference_ms / nominal_ms
 
 
 def _samples(bench: Bench, small: Any) -> Any:
@@ -210,14 +225,18 @@ def _export_key(searcher: Searcher) -> str:
     return digest([searcher.key(), installed_versions()])[:16]
 
 
-def _reusable(searcher: Searcher, target: Path) -> Exported | None:
-    """The artifact that lies there already, when it was made from the same things and no file has changed since."""
+def _reusable(searcher: Searcher, target: Path, candidates: list[Point]) -> Exported | None:
+    """The artifact that lies there already, when it is one of the best, made from the same things, and no file has changed."""
+    if searcher.bench.laboratory.again:
+        return None
     from instatune_deploy.artifact.manifest import read_manifest
     from instatune_deploy.artifact.verify import check_files
 
     try:
         manifest = read_manifest(target)
-        same = manifest.keys.get("export") == _export_key(searcher) and all(check.ok for check in check_files(target, manifest))
+        chosen = {searcher.device.deployment(point.architecture, point.run) for point in candidates}
+        made_alike = manifest.deployment in chosen and manifest.keys.get("export") == _export_key(searcher)
+        same = made_alike and all(check.ok for check in check_files(target, manifest))
     except (BadInput, VerificationFailed, OSError):
         return None
     return Exported(target, manifest) if same else None

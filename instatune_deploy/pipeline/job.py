@@ -12,6 +12,7 @@ from instatune_deploy.budget import Budget
 from instatune_deploy.config import PipelineSettings, ProfileSettings
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.profile import Device, load_profile, resolve
+from instatune_deploy.devices.store import open_store
 from instatune_deploy.errors import BadInput, UserError
 from instatune_deploy.files import check_writable
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs, load_pipeline
@@ -28,6 +29,7 @@ class Job:
     """What the command line asked for, checked as far as that takes no time.
 
     again: measure anew what the store knows already
+    store: file or database URL of the measurements; None is the file in ``work``
     """
 
     settings: PipelineSettings
@@ -38,6 +40,7 @@ class Job:
     seed: int
     terminal: Terminal
     again: bool = False
+    store: str | None = None
 
     @classmethod
     def of(
@@ -50,6 +53,7 @@ class Job:
         seed: int,
         terminal: Terminal,
         again: bool = False,
+        store: str | None = None,
     ) -> Job:
         """``BadInput`` for an unknown pipeline or device, one that this host does not serve, or an unwritable folder."""
         settings = load_pipeline(pipeline)
@@ -63,7 +67,9 @@ class Job:
         check_writable(work)
         if devices:
             check_writable(output)
-        return cls(settings, tuple(limited), budget, output, work, seed, terminal, again)
+            # what is wrong with the store is found before the training, not after it
+            open_store(work, store, create=True).close()
+        return cls(settings, tuple(limited), budget, output, work, seed, terminal, again, store)
 
     def finetune(self) -> None:
         """Stages supernet and finetune."""
@@ -109,11 +115,13 @@ class Job:
 
     def _each_device(self, stage: Callable[[Searcher], object]) -> None:
         from instatune_deploy.devices.measure import Laboratory
-        from instatune_deploy.devices.store import open_store
 
         inputs, supernet = self.prepare()
         failures: list[UserError] = []
-        with open_store(self.work, None, create=True) as store, closing(Laboratory(store, again=self.again)) as laboratory:
+        with (
+            open_store(self.work, self.store, create=True) as store,
+            closing(Laboratory(store, self.again, self.work)) as laboratory,
+        ):
             for device in self.devices:
                 try:
                     stage(self._searcher(inputs, supernet, device, laboratory))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from instatune_deploy.devices.runs import Run
-from instatune_deploy.devices.store import MeasurementStore
 from instatune_deploy.files import read_json, whole_folder, write_json
 from instatune_deploy.pipeline.bench import Point
 from instatune_deploy.pipeline.results import SearchResult, latency_ms, quality_lines
@@ -21,7 +20,7 @@ FILE_NAME = "search.json"
 def searched(searcher: Searcher, work: Path) -> SearchResult:
     """The result of the search: that of an earlier run with the same key, else (or to measure again) searched now and kept."""
     folder = work / "searches" / f"{searcher.device.name}-{searcher.key()}"
-    result = None if searcher.bench.laboratory.again else _load(folder, searcher.bench.store)
+    result = None if searcher.bench.laboratory.again else _load(folder, searcher)
     if result is not None:
         searcher.terminal.stage(f"profile and search: done before ({folder}), reused")
         for text in quality_lines(result):
@@ -61,13 +60,13 @@ def _save(searcher: Searcher, result: SearchResult, folder: Path) -> None:
         )
 
 
-def _load(folder: Path, store: MeasurementStore) -> SearchResult | None:
+def _load(folder: Path, searcher: Searcher) -> SearchResult | None:
     if not (folder / FILE_NAME).is_file():
         return None
     value = read_json(folder / FILE_NAME)
     result = SearchResult([], volumes=value["volumes"], noise=value["noise"])
     for item in value["points"]:
-        point = _point(item, store)
+        point = _point(item, searcher)
         if point is None:  # another store than the one it was made with
             return None
         result.points.append(point)
@@ -78,10 +77,11 @@ def _load(folder: Path, store: MeasurementStore) -> SearchResult | None:
     return result
 
 
-def _point(item: dict[str, Any], store: MeasurementStore) -> Point | None:
-    measurement = store.find(item["measurement"])
+def _point(item: dict[str, Any], searcher: Searcher) -> Point | None:
+    measurement = searcher.bench.store.find(item["measurement"])
     if measurement is None:
         return None
+    measurement = searcher.bench.laboratory.on_nominal(measurement, searcher.device)
     architecture = Architecture.from_json(item["architecture"])
     return Point(architecture, Run(*item["run"]), measurement, item["accuracy"])
 

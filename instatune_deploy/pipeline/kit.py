@@ -68,7 +68,7 @@ def make_kit(job: Job, profile: ProfileSettings, output: Path, architectures: in
     """
     inputs, supernet = job.prepare()
     device = elsewhere(profile, job.settings.data.max_length)
-    with open_store(job.work, None, create=True) as store:
+    with open_store(job.work, job.store, create=True) as store:
         bench = Bench(inputs, supernet, device, Laboratory(store))
         search = job.settings.search
         if architectures is not None:

@@ -71,7 +71,6 @@ class Supernet:
         narrow:      weights of 7 bits (`narrow_weights`)
         """
         from instatune_deploy.graphs.template import Template
-        from instatune_deploy.graphs.variants import make_variant
 
         batch, tokens = example["input_ids"].shape
         shapes = "open" if open_shapes else f"{batch}x{tokens}"
@@ -79,7 +78,29 @@ class Supernet:
         narrow = narrow and variant.quantised is not None
         folder = self.folder / "graphs" / f"{shapes}-{made_by}" / f"{variant}{'-narrow' if narrow else ''}"
         if not folder.is_dir():
-            if variant.before is None:
+            self._make_template(folder, variant, example, rows, open_shapes, narrow)
+        return Template.load(folder, "template")
+
+    def _make_template(
+        self,
+        folder: Path,
+        variant: Variant,
+        example: dict[str, np.ndarray],
+        rows: Callable[[], Rows],
+        open_shapes: bool,
+        narrow: bool,
+    ) -> None:
+        """One process at a time; another that waited finds it made."""
+        from instatune_deploy.graphs.variants import make_variant
+
+        # its predecessor first: that has a lock of its own
+        before = None if variant.before is None else self.template(variant.before, example, rows, open_shapes)
+        with clear_os_errors(f"cannot write {folder}"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if folder.is_dir():
+                return
+            if before is None:
                 import torch
 
                 from instatune_deploy.graphs.export import export_template
@@ -87,11 +108,9 @@ class Supernet:
                 tensors = {name: torch.from_numpy(value) for name, value in example.items()}
                 made = export_template(self.network, tensors, open_shapes)
             else:
-                before = self.template(variant.before, example, rows, open_shapes)
                 made = make_variant(variant, before, self.network.family, rows, narrow)
             with whole_folder(folder) as scratch:
                 made.save(scratch, "template")
-        return Template.load(folder, "template")
 
 
 def versions_of(*packages: str) -> dict[str, str]:

@@ -34,7 +34,6 @@ QUICK = TimingSettings(
     max_windows=10,
     tolerance=0.99,
     reference_ms=1,
-    rest_ms=0,
     max_drift=1000,
 )
 RUNTIMES = ("onnxruntime", "openvino")

@@ -27,7 +27,6 @@ QUICK = TimingSettings(
     max_windows=3,
     tolerance=0.99,
     reference_ms=1,
-    rest_ms=0,
     max_drift=1000,
 )
 

@@ -13,7 +13,7 @@ from instatune_deploy.config import TimingSettings
 from instatune_deploy.devices.host_facts import host_facts
 from instatune_deploy.devices.plan import ALL_CORES, Item, Plan, plan_path
 
-RULES = TimingSettings(window_ms=1, min_runs_per_window=3, max_warmup_windows=2, tolerance=0.99, reference_ms=1, rest_ms=0)
+RULES = TimingSettings(window_ms=1, min_runs_per_window=3, max_warmup_windows=2, tolerance=0.99, reference_ms=1)
 THREADS = (1, 2, ALL_CORES)
 TIMING: dict[str, Any] = {
     "p50_ms": 5.0,

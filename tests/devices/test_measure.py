@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from instatune_deploy.config import ProfileSettings, TimingSettings
 from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.latency import Limits
 from instatune_deploy.devices.measure import Laboratory, key_of, measure_graph
 from instatune_deploy.devices.probe import Outcome
 from instatune_deploy.devices.process import MeasuringProcess
@@ -61,10 +63,20 @@ class FakeProcess:
 
 
 def laboratory(store: MeasurementStore, process: FakeProcess, again: bool = False) -> Laboratory:
-    return Laboratory(store, process, again)  # type: ignore[arg-type]
+    class FakeLaboratory(Laboratory):
+        def process(self, run: Run) -> MeasuringProcess:
+            return process  # type: ignore[return-value]
+
+    return FakeLaboratory(store, again)
 
 
-def measure(device: Device, laboratory: Laboratory, run: Run = RUN) -> Measurement:
+def replace_timing(**changes: Any) -> Outcome:
+    return Outcome(replace(TIMING, **changes), None, VERSION, {})
+
+
+def measure(device: Device, laboratory: Laboratory, run: Run = RUN, nominal_ms: float | None = None) -> Measurement:
+    if nominal_ms is not None:
+        laboratory._nominal[run] = nominal_ms
     return measure_graph(b"graph", device.deployment(A, run), device, "c" * 64, 5, {}, laboratory)
 
 
@@ -77,8 +89,8 @@ def test_measures_a_real_graph(
     store.add_reference(
         key, device="x", run=deployment.run, host=device.host.fingerprint, version=version(runtime), nominal_ms=7.5
     )
-    with MeasuringProcess() as process:
-        made = measure_graph(graph, deployment, device, "c" * 64, len(graph), inputs, Laboratory(store, process))
+    with closing(Laboratory(store)) as laboratory:
+        made = measure_graph(graph, deployment, device, "c" * 64, len(graph), inputs, laboratory)
     assert made.timing is not None
     assert 0 < made.timing.p50_ms <= made.timing.p90_ms
     assert made.timing.nominal_ms == 7.5
@@ -95,7 +107,7 @@ def test_wrong_inputs(graph: bytes, inputs: dict[str, Any], device: Device, stor
     del inputs["mask"]
     made = Laboratory(store)
     made._nominal[RUN] = 1.0
-    with made.process, pytest.raises(BadInput, match="the graph takes the inputs ids, mask; given were ids"):
+    with closing(made), pytest.raises(BadInput, match="the graph takes the inputs ids, mask; given were ids"):
         measure_graph(graph, device.deployment(A, RUN), device, "c" * 64, len(graph), inputs, made)
 
 
@@ -129,6 +141,46 @@ def test_each_number_of_threads_has_its_own_nominal(device: Device, store: Measu
     made = laboratory(store, process)
     assert made.nominal_ms(RUN, device) == (2.5, None)
     assert made.nominal_ms(RUN._replace(threads=2), device) == (1.5, None)
+
+
+def test_runs_whose_reference_is_alike_share_its_nominal(device: Device, store: MeasurementStore) -> None:
+    """Beside int8 the reference model is run in fp32; OpenVINO has one of its own."""
+    process = FakeProcess([(2.5, None), (3.0, None)])
+    made = laboratory(store, process)
+    int8 = RUN._replace(precision="int8")
+    assert made.nominal_ms(int8, device) == made.nominal_ms(RUN, device) == (2.5, None)
+    assert made.nominal_ms(RUN._replace(runtime="openvino"), device) == (3.0, None)
+    assert [run.runtime for run, _ in process.calibrated] == ["onnxruntime", "openvino"]
+    assert laboratory(store, FakeProcess([])).nominal_ms(RUN, device) == (2.5, None)
+
+
+def test_one_process_for_each_runtime_threads_and_provider(store: MeasurementStore) -> None:
+    with closing(Laboratory(store)) as made:
+        one = made.process(RUN)
+        assert made.process(RUN._replace(precision="int8")) is one
+        others = [
+            made.process(RUN._replace(**changes)) for changes in ({"threads": 2}, {"runtime": "openvino"}, {"provider": "cuda"})
+        ]
+        assert len({id(process) for process in (one, *others)}) == 4
+        folders = [process.scratch for process in (one, *others)]
+        assert all(folder.is_dir() for folder in folders)
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_an_earlier_measurement_on_the_nominal_of_today(device: Device, store: MeasurementStore) -> None:
+    """It was measured where the reference model took 5 ms; today it takes 2.5: half of everything."""
+    made = laboratory(store, FakeProcess([(2.5, None)]))
+    measured = measure(device, laboratory(store, FakeProcess([], replace_timing(nominal_ms=5.0))), nominal_ms=5.0)
+    scaled = made.on_nominal(measured, device)
+    assert scaled.timing is not None
+    assert (scaled.timing.p50_ms, scaled.timing.p90_ms, scaled.timing.max_ms, scaled.timing.nominal_ms) == (2.5, 3.0, 4.25, 2.5)
+    assert scaled.timing.limits["p90"] == Limits(2.9, 3.15)
+    assert scaled.key == measured.key
+    # without a nominal there is nothing to scale by, and a busy host cannot say one
+    plain = measure(device, laboratory(store, FakeProcess([])))
+    assert made.on_nominal(plain, device) is plain
+    busy = laboratory(store, FakeProcess([(None, "busy")]), again=True)
+    assert busy.on_nominal(measured, device) is measured
 
 
 def test_calibrated_anew_when_asked_and_only_once(device: Device, store: MeasurementStore) -> None:
@@ -169,6 +221,6 @@ def test_key_is_of_deployment_graph_host_version_and_protocol(device: Device) ->
         key_of(device.deployment(A, RUN._replace(provider="cuda")), device, "c" * 64),
         key_of(deployment, device, "d" * 64),
         key_of(deployment, replace(device, host=replace(device.host, cores=99)), "c" * 64),
-        key_of(deployment, replace(device, timing=QUICK.model_copy(update={"rest_ms": 1.0})), "c" * 64),
+        key_of(deployment, replace(device, timing=QUICK.model_copy(update={"reference_ms": 2.0})), "c" * 64),
     ]
     assert len({key, *others}) == 5

@@ -72,6 +72,8 @@ class Sessions:
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpus, "others_cores", lambda before, after: 0.126)
+    # for good, in the process of all tests
+    monkeypatch.setattr("instatune_deploy.devices.runtimes.onnxruntime.share_threads", lambda threads: False)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, *results: tuple[Timing, str | None]) -> list[dict[str, Any]]:

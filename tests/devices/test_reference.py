@@ -11,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from instatune_deploy.devices.reference import (
+    BLOCKS,
     INPUT,
     reference_graph,
     reference_graph_digest,
@@ -22,12 +23,12 @@ from instatune_deploy.devices.runtimes.registry import open_session
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_it_computes_two_blocks(runtime: str) -> None:
-    """The same by numpy: x + softmax(relu(x up) down), twice."""
+def test_it_computes_its_blocks(runtime: str) -> None:
+    """The same by numpy: x + softmax(relu(x up) down), twelve times."""
     weights = {item.name: numpy_helper.to_array(item) for item in onnx.load_from_string(reference_graph()).graph.initializer}
     x = np.random.default_rng(3).standard_normal((128, 384), dtype=np.float32)
     hidden = x
-    for block in range(2):
+    for block in range(BLOCKS):
         narrow = np.maximum(hidden @ weights[f"up_{block}"], 0) @ weights[f"down_{block}"]
         raised = np.exp(narrow - narrow.max(axis=-1, keepdims=True))
         hidden = hidden + raised / raised.sum(axis=-1, keepdims=True)

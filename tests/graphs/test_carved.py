@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +194,52 @@ def test_what_is_not_cut_is_shared(bert: Case, on_disk: dict[tuple[str, str], Te
     # what is not cut in a layer that stays whole is shared too; nothing of layer 1 is there
     assert "bert.encoder.layer.0.output.dense.weight" in one.shared
     assert not [item for item in one.weights if "layer.1." in item]
+
+
+def put_and_run(path: Path, runtime: Callable[..., Any], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Outputs of a file, by nothing but its path."""
+    if runtime is ort:
+        return list(onnxruntime.InferenceSession(path).run(None, inputs))
+    settings = {"INFERENCE_PRECISION_HINT": openvino.Type.f32, "INFERENCE_NUM_THREADS": 1}
+    return [np.array(value) for value in openvino.Core().compile_model(path, "CPU", settings)(inputs).values()]
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("runtime", [ort, ov])
+def test_put_for_a_runtime_to_load(
+    bert: Case, on_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: Callable[..., Any], links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("another file system")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    template, inputs = on_disk["bert", "plain"], bert.inputs(3)
+    external = [entry for item in template.split.graph.graph.initializer for entry in item.external_data]
+    (shared,) = {entry.value for entry in external if entry.key == "location"}
+    # the same file twice, as the bench does, and one more beside it
+    for name, architecture in (("g", MIXED), ("g", Architecture((1,), (2,), (7,))), ("h", MIXED)):
+        carve_shared(template, architecture).put(tmp_path / f"{name}.onnx")
+        whole = runtime(carve(template, architecture), inputs)
+        for found, expected in zip(put_and_run(tmp_path / f"{name}.onnx", runtime, inputs), whole, strict=True):
+            np.testing.assert_array_equal(found, expected)
+        assert os.path.samefile(tmp_path / shared, template.split.folder / shared) is links
+    assert (tmp_path / shared).read_bytes() == (template.split.folder / shared).read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"g.onnx", "g.weights", "h.onnx", "h.weights", shared}
+
+
+def test_put_without_a_template_on_disk(bert: Case, tmp_path: Path) -> None:
+    carve_shared(bert.plain, MIXED).put(tmp_path / "g.onnx")
+    np.testing.assert_array_equal(
+        put_and_run(tmp_path / "g.onnx", ort, bert.inputs(3))[0], ort(carve(bert.plain, MIXED), bert.inputs(3))[0]
+    )
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("architecture", [MIXED, Architecture((1,), (2,), (7,))])
+def test_size_is_nearly_that_of_the_file(bert: Case, on_disk: Any, architecture: Architecture) -> None:
+    for template in (bert.plain, on_disk["bert", "plain"]):
+        carved = carve_shared(template, architecture)
+        real = len(carved.model().SerializeToString())
+        assert abs(carved.size_bytes - real) <= 100 * len(carved.weights)  # the name of a file and a place for each
+        assert carved.size_bytes == pytest.approx(real, rel=0.1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from instatune_deploy.finetune.evaluate import Evaluator
 from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
 from instatune_deploy.pipeline.job import Job
 from instatune_deploy.pipeline.supernet import load_supernet
+from instatune_deploy.supernet.architecture import Architecture
 
 from .conftest import BUDGET
-from .fakes import UPPER, Place, accuracy_of, latency_of, write_profile
+from .fakes import UPPER, Place, accuracy_of, latency_of, timing, write_profile
 
 FORBIDDEN = [
     "instatune_deploy.finetune.trainer.finetune",
@@ -284,6 +286,57 @@ def test_a_few_unbelieved_measurements_are_left_out(place: Place, finished: Plac
     result = read_json(max((place.work / "searches").glob("*/search.json"), key=lambda path: path.stat().st_mtime_ns))
     measured = {(str(point["architecture"]), point["run"][0]) for point in result["points"]}
     assert not measured & {(str(item.architecture.to_json()), item.runtime) for item in lost}
+
+
+@pytest.mark.parametrize("budget", [BUDGET, None])
+def test_a_run_that_is_never_believed_is_not_proposed(place: Place, budget: str | None) -> None:
+    """There is nothing to predict its latency by; the others are searched all the same."""
+    (place.work / "measurements.sqlite").unlink()
+    shutil.rmtree(place.work / "searches")
+    shutil.rmtree(place.output)
+    place.fake.noisy = lambda deployment, device: deployment.runtime == "openvino"
+    place.job(budget).search()
+    assert "8 of 16 latencies could not be believed and are left out" in place.said
+    searched = place.fake.measured[16:]
+    assert searched
+    assert {deployment.runtime for deployment in searched} == {"onnxruntime"}
+
+
+def test_measured_again(place: Place, finished: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search is made once more; every deployment is measured once, and accuracies, which cannot change, are not."""
+    nothing_new(monkeypatch)
+    replace(place.job(BUDGET), again=True).search()
+    assert "done before" not in place.said
+    assert "profile: 16 deployments, 16 of them not measured before" in place.said
+    assert place.fake.measured == finished.fake.measured
+    assert place.fake.evaluated == []
+    with MeasurementStore(place.work / "measurements.sqlite") as store:
+        assert [made.deployment for made in store.select(believed=None)] == finished.fake.measured * 2
+
+
+def test_what_was_measured_again_counts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host is twice as slow today: the old rows stay, and whoever looks finds the new ones."""
+    measure = place.fake.measure_graph
+
+    def slower(*arguments: Any) -> Any:
+        made = measure(*arguments)
+        return replace(made, timing=timing(2 * made.timing.p90_ms))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("instatune_deploy.pipeline.bench.measure_graph", slower)
+        replace(place.job(BUDGET), again=True).profile()
+    assert len(place.fake.measured) == 16
+    with MeasurementStore(place.work / "measurements.sqlite") as store:
+        for deployment in place.fake.measured:
+            took = latency_of(deployment.architecture, deployment.runtime)
+            both = [made for made in store.select() if made.deployment == deployment]
+            assert [made.timing.p90_ms for made in both if made.timing] == [took, 2 * took]
+            found = store.find(both[0].key)
+            assert found is not None
+            assert found.timing is not None
+            assert found.timing.p90_ms == 2 * took
+    place.job("5ms").profile()
+    assert len(place.fake.measured) == 16
 
 
 def test_too_few_believed_measurements_are_noise(place: Place, finished: Place) -> None:

@@ -65,8 +65,8 @@ def test_nothing_fits() -> None:
         ranked(RESULT, Budget(1.5, "p90"), "p90")
     # 2.0 ms with its upper limit of 2.04, 5% more of that and rounded up: 2.15 ms
     assert caught.value.message == (
-        "nothing keeps p90:1.5ms: the fastest found (1 layer, heads 1, MLP 1; onnxruntime fp32, 1 thread) takes 2.00 ms (p90) at 70.0% "
-        "accuracy; a budget of 2.15ms would do"
+        "nothing keeps p90:1.5ms: the fastest found (1 layer, heads 1, MLP 1; onnxruntime fp32, 1 thread) takes 2.00 ms "
+        "(p90) at 70.0% accuracy; a budget of 2.15ms would do"
     )
     assert ranked(RESULT, Budget(2.15), "p90") == [FAST]
 

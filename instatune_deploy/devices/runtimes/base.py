@@ -72,8 +72,12 @@ class RuntimeModule(Protocol):
         """Let all sessions of this process that run ``threads`` threads have them in common; whether they do.
 
         For a process that measures: threads of one session spin on for a while and would take the processor from another's.
-        To be called before the first session; nothing else is changed by it.
+        Once they do, a runtime may refuse sessions of any other number in this process.
         """
+        ...
+
+    def provider_name(self, provider: str) -> str:
+        """What ``provider`` is on this host: the name of the card and its driver's version, as far as they are told."""
         ...
 
     def missing_provider(self, provider: str) -> str | None:

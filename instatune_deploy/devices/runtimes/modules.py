@@ -20,7 +20,10 @@ MODULES = {
 
 def installed(package: str) -> bool:
     """Whether ``package`` can be imported (it is not)."""
-    return importlib.util.find_spec(package) is not None
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # a part of a package that is not there, or no name at all
+        return False
 
 
 def runtime_module(runtime: str) -> RuntimeModule:
@@ -40,3 +43,10 @@ def open_run(graph: Graph, run: Run) -> Session:
 def version(runtime: str) -> str:
     """The installed version of ``runtime``; ``Refused`` as above."""
     return runtime_module(runtime).version()
+
+
+def version_for(run: Run) -> str:
+    """The same, and what computes where that is not the CPU: two cards in one host are two devices."""
+    if run.provider == "cpu":
+        return version(run.runtime)
+    return f"{version(run.runtime)} on {runtime_module(run.runtime).provider_name(run.provider)}"

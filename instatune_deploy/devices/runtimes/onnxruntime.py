@@ -49,10 +49,16 @@ def share_threads(threads: int) -> bool:
     if _shared is None:
         try:
             onnxruntime.set_global_thread_pool_sizes(threads, 1)
-        except Exception:  # a session was there before
+        except Exception:  # its exceptions share no base class
             return False
         _shared = threads
     return _shared == threads
+
+
+def provider_name(provider: str) -> str:
+    """See `base.RuntimeModule`."""
+    state = gpu_state() or {}
+    return f"{state.get('name', provider)}, driver {state.get('driver_version', 'unknown')}"
 
 
 def missing_provider(provider: str) -> str | None:
@@ -74,6 +80,8 @@ class OnnxRuntimeSession:
 
     def __init__(self, graph: Graph, precision: str, threads: int, provider: str = "cpu") -> None:
         options = onnxruntime.SessionOptions()
+        if _shared not in (None, threads):
+            raise Refused(f"ONNX Runtime runs {_shared} threads in this process by now, and no other number such as {threads}")
         self._threads, self._shared = threads, threads == _shared
         if self._shared:
             options.use_per_session_threads = False

@@ -42,6 +42,11 @@ def share_threads(threads: int) -> bool:
     return True
 
 
+def provider_name(provider: str) -> str:
+    """See `base.RuntimeModule`."""
+    return str(_core().get_property(DEVICES[provider], "FULL_DEVICE_NAME"))
+
+
 def missing_provider(provider: str) -> str | None:
     """See `base.RuntimeModule`."""
     wanted = DEVICES[provider]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,8 +18,8 @@ from onnx import TensorProto, helper
 
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.runtimes import onnxruntime as onnxruntime_file
+from instatune_deploy.devices.runtimes import openvino as openvino_file
 from instatune_deploy.devices.runtimes.base import Refused, RunFailed, Session, cannot_load, check_inputs
-from instatune_deploy.devices.runtimes.onnxruntime import OnnxRuntimeSession
 from instatune_deploy.devices.runtimes.openvino import HINTS, OpenVinoSession
 from instatune_deploy.devices.runtimes.registry import CPU_FLAGS, PRECISIONS, open_session
 from instatune_deploy.errors import BadInput
@@ -153,32 +155,64 @@ def test_onnxruntime_that_falls_back_is_noticed(graph: bytes) -> None:
         open_session(graph, "onnxruntime", "fp32", 1, "cuda")
 
 
-@pytest.mark.parametrize(
-    ("allowed", "threads", "affinities"),
-    [
-        # from 1, and none for the first thread, which is the caller's
-        ([0, 1], 1, ""),
-        ([0, 1], 2, "2"),
-        ([2, 5, 7], 2, "6"),
-        ([2, 5, 7], 3, "6;8"),
-        ([0, 1, 2, 3], 3, "2;3"),
-        # fewer processors than threads
-        ([0, 1], 3, ""),
-        ([3], 2, ""),
-        ([3], 1, ""),
-    ],
-)
-def test_affinities(monkeypatch: pytest.MonkeyPatch, allowed: list[int], threads: int, affinities: str) -> None:
-    monkeypatch.setattr(onnxruntime_file, "allowed", lambda: allowed)
-    assert onnxruntime_file._affinities(threads) == affinities
+SHARING = """
+import json, sys, threading
+from pathlib import Path
+import numpy as np
+from instatune_deploy.devices.runtimes import onnxruntime as ort
+
+folder = Path(sys.argv[1])
+with np.load(folder / "inputs.npz") as given:
+    inputs = dict(given)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_onnxruntime_takes_the_affinities(graph: bytes, inputs: dict[str, Any], logits: Any, threads: int) -> None:
-    with closing(OnnxRuntimeSession(graph, "fp32", threads)) as opened:
-        said = opened.describe()
-        assert (said["threads"], said["affinities"]) == (threads, onnxruntime_file._affinities(threads))
-        np.testing.assert_allclose(opened.run(inputs)["logits"], logits, rtol=1e-5, atol=1e-6)
+def count():
+    return len(list(Path("/proc/self/task").iterdir())) if Path("/proc/self/task").exists() else None
+
+
+def opened(threads):
+    return ort.open_session(folder / "graph.onnx", "fp32", threads, "cpu")
+
+
+early = opened(1) if sys.argv[2] == "late" else None
+said = [ort.share_threads(2), ort.share_threads(3), ort.share_threads(2)]
+counts, sessions = [], []
+for _ in range(3):
+    sessions.append(opened(2))
+    sessions[-1].bind(inputs)()
+    counts.append(count())
+try:
+    refused = opened(3)
+except ort.Refused as error:
+    refused = str(error)
+sessions += [early] if early else []
+outputs = [session.run(inputs)["logits"].tolist() for session in sessions]
+pools = [session.describe()["thread_pool"] for session in sessions]
+print(json.dumps({"said": said, "counts": counts, "outputs": outputs, "pools": pools, "refused": refused}))
+"""
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_onnxruntime_shares_one_pool_a_process(
+    graph: bytes, inputs: dict[str, Any], logits: Any, tmp_path: Path, when: str
+) -> None:
+    (tmp_path / "graph.onnx").write_bytes(graph)
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    done = subprocess.run([sys.executable, "-c", SHARING, str(tmp_path), when], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for output in found["outputs"]:
+        np.testing.assert_allclose(output, logits, rtol=1e-5, atol=1e-6)
+    assert found["said"] == [True, False, True]
+    # a session that was there before keeps its own
+    assert found["pools"] == ["of the process"] * 3 + ["of the session"] * (when == "late")
+    assert found["refused"] == "ONNX Runtime runs 2 threads in this process by now, and no other number such as 3"
+    assert len(set(found["counts"])) == 1  # no thread more for the second and third session
+
+
+def test_openvino_is_in_nobodys_way() -> None:
+    assert openvino_file.share_threads(1)
+    assert openvino_file.share_threads(2)
 
 
 def test_memory_that_runs_out_is_no_fault_of_the_graph(tmp_path: Path) -> None:
