@@ -220,7 +220,6 @@ def doctor(work: Path, as_json: bool) -> None:
 @click.option(
     "--output", default="kits", show_default=True, type=click.Path(path_type=Path), help="Folder of kits, one a device."
 )
-@click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work.")
 @click.option(
     "--architectures",
     type=click.IntRange(min=2),

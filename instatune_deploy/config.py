@@ -186,7 +186,9 @@ class TimingSettings(Settings):
     tolerance: float = Field(0.05, gt=0, lt=1, description="three windows whose medians agree this well are believed")
     reference_ms: float = Field(40.0, ge=1, description="shortest window of the reference model, before and after each window")
     max_drift: float = Field(
-        0.5, gt=0, description="a window in which the reference took this share longer than on the quiet host is thrown away"
+        0.5,
+        gt=0,
+        description="a window is thrown away when the reference took this share longer than nominal, or nominal than it",
     )
 
 

@@ -78,10 +78,14 @@ class Latency(Record):
 
 
 class Accuracy(Record):
-    """Fractions (0 .. 1) of rows decided right; ``test`` is None when there were no test rows."""
+    """Fractions (0 .. 1) of rows decided right; ``test`` is None when there were no test rows.
+
+    searched: of the graph that was searched, on the validation rows; int8 is calibrated afresh for what is handed over
+    """
 
     validation: Fraction
     test: Fraction | None
+    searched: Fraction | None = None
 
 
 class Baseline(Record):
@@ -116,6 +120,8 @@ class Manifest(Record):
     device:       name of the hardware profile
     budget:       None when none was asked for
     input_shapes: of every input of the graph; the budget is promised for these
+    latency_ms:   as the clock gave it, in the slowest of three processes
+    baseline, predicted: on the nominal speed of the host, as everything that was searched
     predicted:    None when it was measured before there were predictors
     macs:         multiply-accumulate operations of one inference
     size_bytes:   of the graph's files

@@ -91,14 +91,14 @@ def measure_graph(
     The measurement says itself whether it is believed, and if not, why; also when the graph cannot be loaded or the runtime
     would not run it as asked.
     """
-    nominal_ms, why = laboratory.nominal_ms(deployment.run, device)
-    if nominal_ms is None:
-        outcome = Outcome(None, f"the host's own speed cannot be said: {why}", _version(deployment.run), {})
-    else:
-        try:
+    try:
+        nominal_ms, why = laboratory.nominal_ms(deployment.run, device)
+        if nominal_ms is None:
+            outcome = Outcome(None, f"the host's own speed cannot be said: {why}", _version(deployment.run), {})
+        else:
             outcome = laboratory.process(deployment.run).measure(graph, inputs, deployment.run, device.timing, nominal_ms)
-        except BadInput as error:  # one way of running that a runtime refuses must not cost all the others
-            outcome = Outcome(None, error.message, _version(deployment.run), {})
+    except BadInput as error:  # one way of running that a runtime refuses must not cost all the others
+        outcome = Outcome(None, error.message, _version(deployment.run), {})
     return Measurement(
         deployment=deployment,
         device=device.name,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from instatune_deploy.config import TimingSettings
 from instatune_deploy.devices.probe import Outcome
@@ -21,9 +24,11 @@ from instatune_deploy.devices.runtimes.base import Graph, Inputs
 from instatune_deploy.devices.runtimes.modules import version_for
 from instatune_deploy.devices.runtimes.registry import check_run, refusals_are_bad_input
 from instatune_deploy.errors import BadInput
+from instatune_deploy.files import clear_os_errors
 
 MODULE = "instatune_deploy.devices.serve"
 ERRORS = "errors.txt"
+PREFIX = ".measuring."
 KILLED = -9  # not every system has a SIGKILL
 
 
@@ -52,9 +57,10 @@ class MeasuringProcess:
         check_run(run.runtime, run.precision, run.provider)
         folder = self.scratch
         path = graph if isinstance(graph, Path) else folder / "graph.onnx"
-        if not isinstance(graph, Path):
-            path.write_bytes(graph)
-        np.savez(folder / "inputs.npz", **inputs)  # type: ignore[arg-type]
+        with clear_os_errors(f"cannot write {folder}"):
+            if not isinstance(graph, Path):
+                path.write_bytes(graph)
+            np.savez(folder / "inputs.npz", **inputs)  # type: ignore[arg-type]
         request = {"graph": str(path.absolute()), "inputs": str(folder / "inputs.npz"), "run": run, "rules": rules.model_dump()}
         answer = self._ask({**request, "nominal_ms": nominal_ms})
         if "outcome" in answer:
@@ -73,7 +79,10 @@ class MeasuringProcess:
     def scratch(self) -> Path:
         """A folder for graphs to measure; gone when this is closed."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix=".measuring-", dir=self._parent))
+            with clear_os_errors(f"cannot write {self._parent or tempfile.gettempdir()}"):
+                _remove_abandoned(self._parent)
+                prefix = f"{PREFIX}{socket.gethostname()}.{os.getpid()}."
+                self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._parent))
         return self._folder
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -103,8 +112,10 @@ class MeasuringProcess:
             self._end()
         if self._process is None:
             folder = self.scratch
+            with clear_os_errors(f"cannot write {folder}"):
+                reference = write_reference(folder)
             # -P: a file in the current folder that is called like a library must not be imported
-            command = [sys.executable, "-P", "-m", MODULE, str(write_reference(folder))]
+            command = [sys.executable, "-P", "-m", MODULE, str(reference)]
             with (folder / ERRORS).open("wb") as errors:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
@@ -133,3 +144,11 @@ class MeasuringProcess:
             self._process.stdin.close()
         self._process.stdout.close()
         self._process = None
+
+
+def _remove_abandoned(parent: Path | None) -> None:
+    """Scratch folders that processes of this host left behind when they were killed."""
+    for folder in (parent or Path(tempfile.gettempdir())).glob(f"{PREFIX}{socket.gethostname()}.*"):
+        number = folder.name.rsplit(".", 2)[-2]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -169,9 +169,9 @@ class _Session:
 
     @staticmethod
     def _version(run: Run) -> str:
-        from instatune_deploy.devices.runtimes.modules import version
+        from instatune_deploy.devices.runtimes.modules import version_for
 
-        return version(run.runtime)
+        return version_for(run)
 
 
 def _summary(items: list[Item], results: Results) -> int:

@@ -26,6 +26,7 @@ ACCEPTED = 3
 NS_PER_MS = 1e6
 CALIBRATION_WINDOWS = 24
 FEW_SWITCHES = 16
+SWITCHES_PER_SECOND = 130
 FEW_SWITCHES_SHARE = 0.05
 """A quiet system interrupts a window of 120 ms about four times; a neighbour, tens of times."""
 
@@ -98,8 +99,8 @@ def measure(
     about, the figures are those of the last three and `Timing.stable` is False. The garbage collector rests meanwhile.
 
     A window is thrown away when the reference before and after it differ by more than twice the tolerance, or took more than
-    ``max_drift`` above nominal, when other processes left fewer than ``threads`` processors idle, or when the system took a
-    processor away more than now and then.
+    ``max_drift`` longer than nominal (or nominal that much longer than they), when other processes left fewer than
+    ``threads`` processors idle, or when the system took a processor away more than now and then.
     """
     with _no_collection():
         return _Protocol(run_once, rules, threads, reference, instruments or Instruments()).measure()
@@ -222,7 +223,7 @@ class _Protocol:
         return [run_ns / NS_PER_MS for run_ns in runs_ns]
 
     def _judged(self, window: _Window, before: float | None, after: float | None, others: float | None) -> _Window:
-        """The window on the nominal scale, or marked as thrown away."""
+        """The window with the reference around it, or marked as thrown away."""
         busy = cpus.too_busy(others, self.threads, self.instruments.processors()) or self._preempted(window)
         if self.reference is None or before is None or after is None:
             return _Window(window.runs_ms, window.switches, thrown=busy)
@@ -242,7 +243,7 @@ class _Protocol:
     def _preempted(window: _Window) -> str | None:
         """Why a window that was interrupted too often is not believed; now and then the system's own work does so too."""
         runs = len(window.runs_ms)
-        if window.switches <= max(FEW_SWITCHES, runs * FEW_SWITCHES_SHARE):
+        if window.switches <= max(FEW_SWITCHES, SWITCHES_PER_SECOND * sum(window.runs_ms) / 1e3, FEW_SWITCHES_SHARE * runs):
             return None
         return f"the system took a processor away {window.switches} times in {runs} runs"
 

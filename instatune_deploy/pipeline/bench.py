@@ -16,6 +16,7 @@ from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import version_for
 from instatune_deploy.devices.store import MeasurementStore
+from instatune_deploy.errors import BadInput
 from instatune_deploy.files import clear_os_errors, digest
 from instatune_deploy.pipeline.evaluate import CannotEvaluate
 from instatune_deploy.pipeline.inputs import PipelineInputs
@@ -78,7 +79,7 @@ class Bench:
             return None
         try:
             return Point(architecture, run, measurement, self.accuracy(architecture, run, "validation"))
-        except CannotEvaluate as error:
+        except (CannotEvaluate, BadInput) as error:
             self.store.add(replace(measurement, why=error.message))
             return None
 
@@ -116,35 +117,29 @@ class Bench:
         kept = self._kept(architecture, run, split)
         if kept is None:
             kept = self._evaluate(architecture, run, split)
-            where = {"split": split, "rows": self._rows(split), "how": self._how(run)}
+            where = {"split": split, "rows": self._rows(split), "how": self._how(run, split)}
             self.store.add_accuracy(self.supernet.weights, architecture, accuracy=kept, **where)  # type: ignore[arg-type]
         return kept
 
     def graph(self, architecture: Architecture, run: Run) -> Carved:
         """The graph of an architecture, as ``run``'s runtime is given it."""
-        from instatune_deploy.graphs.carve import carve_shared
-        from instatune_deploy.graphs.carved import Carved
-        from instatune_deploy.graphs.half import half_precision
-
-        carved = carve_shared(self._template(self._variant(run)), architecture)
-        # ONNX Runtime computes in what the graph says; OpenVINO is told
-        return Carved.of(half_precision(carved.model())) if (run.runtime, run.precision) == ("onnxruntime", "fp16") else carved
+        return self._carved(self._template(self._variant(run)), architecture, run)
 
     def finished_graph(self, architecture: Architecture, run: Run) -> onnx.ModelProto:
         """The same to be handed over: one that is quantised is calibrated afresh, for this architecture alone."""
+        from instatune_deploy.graphs.carve import carve
         from instatune_deploy.graphs.quantise import quantise_model
 
         variant = self._variant(run)
         if variant.quantised is None or variant.before is None:
             return self.graph(architecture, run).model()
-        from instatune_deploy.graphs.carve import carve
-
         model = carve(self._template(variant.before), architecture)
         return quantise_model(model, *variant.quantised, self._calibration(), narrow_weights(self.device.host))
 
     def graph_hash(self, architecture: Architecture, run: Run) -> str:
         """Latency does not depend on the values of weights: another training finds these measurements again."""
-        return digest([self._template(self._variant(run)).structure, architecture.to_json()])
+        structure = self._template(self._variant(run)).structure
+        return digest([structure, architecture.to_json(), *(["fp16"] if _halved(run) else [])])
 
     @cached_property
     def example(self) -> dict[str, np.ndarray]:
@@ -172,15 +167,22 @@ class Bench:
 
     def _kept(self, architecture: Architecture, run: Run, split: str) -> float | None:
         return self.store.find_accuracy(
-            self.supernet.weights, architecture, split=split, rows=self._rows(split), how=self._how(run)
+            self.supernet.weights, architecture, split=split, rows=self._rows(split), how=self._how(run, split)
         )
+
+    @cached_property
+    def _rows_digests(self) -> dict[str, str]:
+        """Of texts and labels: a label that was mended makes another accuracy."""
+        data = self.inputs.data
+        return {split: digest([data.texts[split], data.labels[split].tolist()])[:8] for split in ("validation", "test")}  # type: ignore[index]
 
     def _rows(self, split: str) -> int:
         return len(self.inputs.data.labels[split])  # type: ignore[index]
 
-    def _how(self, run: Run) -> str:
+    def _how(self, run: Run, split: str) -> str:
         """What computed an accuracy; threads make no difference to it."""
         how = [f"{run.runtime} {version_for(run)} {run.provider} {run.precision}", f"{self.device.sequence_length} tokens"]
+        how.append(f"rows {self._rows_digests[split]}")
         if self._variant(run).quantised is not None:
             how += [f"nncf {version('nncf')}", "narrow" if narrow_weights(self.device.host) else "wide"]
         if run.precision == "int8-dynamic":  # activations are quantised over the whole batch
@@ -188,7 +190,6 @@ class Bench:
         return ", ".join(how)
 
     def _evaluate(self, architecture: Architecture, run: Run, split: str) -> float:
-        from instatune_deploy.graphs.carve import carve
         from instatune_deploy.pipeline.evaluate import in_batches_of_like_length, in_batches_of_one_shape, opened
         from instatune_deploy.tasks.text_classification import accuracy
 
@@ -196,14 +197,24 @@ class Bench:
         variant = self._variant(run)
         # quantised graphs have the shapes they were calibrated at; the others are as accurate with less padding, and quicker
         open_shapes = variant.quantised is None and run.provider == "cpu"
-        graph = carve(self._template(variant, open_shapes), architecture).SerializeToString()
-        threads = self.device.host.cores
+        graph = self._carved(self._template(variant, open_shapes), architecture, run).model().SerializeToString()
+        # the more the quicker, where the runtime takes any number
+        threads = self.device.host.cores if run.runtime == "onnxruntime" else run.threads
         with opened(graph, run._replace(threads=threads)) as session:
             if open_shapes:
                 logits = in_batches_of_like_length(session, tokens, EVALUATION_BATCH, self.inputs.tokenizer)
             else:
                 logits = in_batches_of_one_shape(session, self.rows(split), self.device.batch_size)
         return accuracy(logits, labels)
+
+    @staticmethod
+    def _carved(template: Template, architecture: Architecture, run: Run) -> Carved:
+        from instatune_deploy.graphs.carve import carve_shared
+        from instatune_deploy.graphs.carved import Carved
+        from instatune_deploy.graphs.half import half_precision
+
+        carved = carve_shared(template, architecture)
+        return Carved.of(half_precision(carved.model())) if _halved(run) else carved
 
     @staticmethod
     def _variant(run: Run) -> Variant:
@@ -226,3 +237,8 @@ class Bench:
         # batches of the graph's own size; the last one is filled up from the start
         starts = range(0, count, batch)
         return [{name: values[np.arange(start, start + batch) % count] for name, values in rows.items()} for start in starts]
+
+
+def _halved(run: Run) -> bool:
+    """ONNX Runtime computes in what the graph says; OpenVINO is told."""
+    return (run.runtime, run.precision) == ("onnxruntime", "fp16")

@@ -199,7 +199,7 @@ def _manifest(
         input_shapes={name: list(values.shape) for name, values in bench.example.items()},
         architecture=point.architecture,
         latency_ms=manifests.Latency.of(timing, statistic),
-        accuracy=manifests.Accuracy(**accuracy),
+        accuracy=manifests.Accuracy(**accuracy, searched=point.accuracy),
         baseline=manifests.Baseline(
             latency_ms=latency_ms(baseline, statistic),
             accuracy=baseline.accuracy,

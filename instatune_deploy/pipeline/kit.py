@@ -68,7 +68,11 @@ def make_kit(job: Job, profile: ProfileSettings, output: Path, architectures: in
     """
     inputs, supernet = job.prepare()
     device = elsewhere(profile, job.settings.data.max_length)
-    with open_store(job.work, job.store, create=True) as store:
+    with (
+        tempfile.TemporaryDirectory(dir=job.work, prefix=".kit.") as scratch,
+        # nothing is measured here: a bench only wants to have one
+        open_store(Path(scratch), None, create=True) as store,
+    ):
         bench = Bench(inputs, supernet, device, Laboratory(store))
         search = job.settings.search
         if architectures is not None:
@@ -77,10 +81,12 @@ def make_kit(job: Job, profile: ProfileSettings, output: Path, architectures: in
         space = DeploymentSpace(supernet.space, device.runs)
         job.terminal.stage(f"kit for {device.name}: {len(design)} deployments")
         path = output / f"{device.name}.zip"
-        with clear_os_errors(f"cannot write {path}"), tempfile.TemporaryDirectory(dir=job.work, prefix=".kit.") as scratch:
-            plan = _write_files(bench, [space.decode(row) for row in design], Path(scratch), job)
+        with clear_os_errors(f"cannot write {path}"):
+            files = Path(scratch) / "kit"
+            files.mkdir()
+            plan = _write_files(bench, [space.decode(row) for row in design], files, job)
             write_text(plan_path(job.work, plan.digest), plan.to_text())
-            _write_zip(Path(scratch), path)
+            _write_zip(files, path)
     return Kit(path, plan)
 
 

@@ -12,7 +12,7 @@ from instatune_deploy.config import SearchSettings, Statistic
 from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.space import DeploymentSpace
-from instatune_deploy.errors import TooNoisy
+from instatune_deploy.errors import BadInput, TooNoisy
 from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
 from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, objectives, quality_lines, upper_ms
@@ -23,6 +23,7 @@ from instatune_deploy.predict.quality import Quality, held_out
 from instatune_deploy.search.base import Objectives
 from instatune_deploy.search.design import spread_over_cost
 from instatune_deploy.search.linas import Linas
+from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.terminal import Advance, Terminal
 
 FULL_DESIGN = 3
@@ -140,6 +141,7 @@ class Searcher:
 
     def _measure(self, genotypes: np.ndarray, label: str, believed_before: int = 0) -> list[Point]:
         wanted = [self._space.decode(row) for row in genotypes]
+        refused: list[str] = []
         fresh = sum(not self.bench.known(*item) for item in wanted)
         self.terminal.stage(f"{label}: {len(wanted)} deployments, {fresh} of them not measured before")
         points = []
@@ -148,13 +150,22 @@ class Searcher:
                 point = self.bench.point(architecture, run)
                 if point is not None:
                     points.append(point)
+                else:
+                    refused += self._refused(architecture, run)
                 self._advance(advance, number, point)
         lost = len(wanted) - len(points)
         if lost:
             self.terminal.result(f"{lost} of {len(wanted)} latencies could not be believed and are left out (the store says why)")
         if lost > believed_before + len(points):
+            if len(refused) == lost:  # a quieter host would not help
+                raise BadInput(f"device '{self.device.name}': nothing could be run: {refused[-1]}")
             raise self._too_noisy(lost, len(wanted))
         return points
+
+    def _refused(self, architecture: Architecture, run: Run) -> list[str]:
+        """Why a deployment could not be run at all, as the store has it; empty when it could."""
+        found = self.bench.store.select(graph_hash=self.bench.graph_hash(architecture, run), believed=False, limit=1)
+        return [item.why for item in found if item.timing is None and item.why is not None]
 
     def _too_noisy(self, lost: int, wanted: int) -> TooNoisy:
         return TooNoisy(

@@ -50,6 +50,7 @@ def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported) 
     )
     _show(searcher, result, [chosen], {(manifest.architecture, chosen.run)})
     console = Console(highlight=False, soft_wrap=True)  # paths stay whole, whatever the width
+    console.print("(the artifact's latency is as the clock gave it; the others are on this host's nominal speed)")
     if manifest.budget is not None:
         share = chosen.latency_ms / manifest.budget.limit_ms
         console.print(

@@ -97,7 +97,9 @@ class Supernet:
         before = None if variant.before is None else self.template(variant.before, example, rows, open_shapes)
         with clear_os_errors(f"cannot write {folder}"):
             folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+            lock = FileLock(folder.with_suffix(".lock"))
+            lock.acquire()
+        try:
             if folder.is_dir():
                 return
             if before is None:
@@ -111,6 +113,8 @@ class Supernet:
                 made = make_variant(variant, before, self.network.family, rows, narrow)
             with whole_folder(folder) as scratch:
                 made.save(scratch, "template")
+        finally:
+            lock.release()
 
 
 def versions_of(*packages: str) -> dict[str, str]:

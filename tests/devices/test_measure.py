@@ -21,7 +21,6 @@ from instatune_deploy.devices.reference import reference_key
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.registry import version
 from instatune_deploy.devices.store import MeasurementStore
-from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.architecture import Architecture
 
 from .conftest import QUICK, TIMING
@@ -103,12 +102,19 @@ def test_measures_a_real_graph(
     assert Measurement.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
-def test_wrong_inputs(graph: bytes, inputs: dict[str, Any], device: Device, store: MeasurementStore) -> None:
+def test_what_a_runtime_refuses_is_recorded(
+    graph: bytes, inputs: dict[str, Any], device: Device, store: MeasurementStore
+) -> None:
+    """One way of running that is refused must not cost all the others."""
     del inputs["mask"]
-    made = Laboratory(store)
-    made._nominal[RUN] = 1.0
-    with closing(made), pytest.raises(BadInput, match="the graph takes the inputs ids, mask; given were ids"):
-        measure_graph(graph, device.deployment(A, RUN), device, "c" * 64, len(graph), inputs, made)
+    with closing(Laboratory(store)) as made:
+        made._nominal[RUN] = 1.0
+        found = measure_graph(graph, device.deployment(A, RUN), device, "c" * 64, len(graph), inputs, made)
+    assert not found.believed
+    assert found.timing is None
+    assert found.why is not None
+    assert "the graph takes the inputs ids, mask; given were ids" in found.why
+    assert found.versions == {RUN.runtime: version(RUN.runtime)}
 
 
 def test_what_the_process_says_is_recorded(device: Device, store: MeasurementStore) -> None:

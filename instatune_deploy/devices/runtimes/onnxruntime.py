@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -55,6 +56,7 @@ def share_threads(threads: int) -> bool:
     return _shared == threads
 
 
+@functools.cache
 def provider_name(provider: str) -> str:
     """See `base.RuntimeModule`."""
     state = gpu_state() or {}
