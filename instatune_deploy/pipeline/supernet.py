@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 DONE = "supernet.json"
+GRAPHS_REVISION = 2
+"""Raised when `graphs/` makes other graphs of the same network: templates that were kept are made anew."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Supernet:
 
         batch, tokens = example["input_ids"].shape
         shapes = "open" if open_shapes else f"{batch}x{tokens}"
-        made_by = digest(versions_of("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "nncf"))[:8]
+        made_by = digest([GRAPHS_REVISION, versions_of("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "nncf")])[:8]
         narrow = narrow and variant.quantised is not None
         folder = self.folder / "graphs" / f"{shapes}-{made_by}" / f"{variant}{'-narrow' if narrow else ''}"
         if not folder.is_dir():

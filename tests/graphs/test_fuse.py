@@ -23,6 +23,12 @@ from instatune_deploy.supernet.network import SuperNetwork
 from .conftest import INPUTS, Case, make_case
 
 
+def _residual_norms(nodes: Any) -> int:
+    """LayerNormalizations of a Sum of two."""
+    sums = {node.output[0] for node in nodes if node.op_type == "Sum" and len(node.input) == 2}
+    return sum(node.op_type == "LayerNormalization" and node.input[0] in sums for node in nodes)
+
+
 @pytest.mark.parametrize("model_type", list(INPUTS))
 @pytest.mark.parametrize("layers", [(0, 1, 2, 3), (1, 3), (2,)])
 def test_operators_of_every_kept_layer(cases: dict[str, Case], model_type: str, layers: tuple[int, ...]) -> None:
@@ -31,7 +37,7 @@ def test_operators_of_every_kept_layer(cases: dict[str, Case], model_type: str, 
     nodes = carve(cases[model_type].fused, architecture).graph.node
     counts = Counter(node.op_type for node in nodes)
     assert counts["Attention"] == depth
-    assert counts["SkipLayerNormalization"] == 2 * depth  # after attention and after the MLP
+    assert _residual_norms(nodes) >= 2 * depth  # after attention and after the MLP; electra's and bert's embeddings have one too
     assert counts["BiasGelu"] == depth
     assert not {"Softmax", "Transpose", "Erf"} & set(counts)
     heads = {node.name: item.i for node in nodes for item in node.attribute if item.name == "num_heads"}
@@ -63,18 +69,23 @@ def test_what_the_runtime_runs_is_fused_in_every_layer(
     assert heads == list(architecture.heads)
     names = [node.name for node in nodes if node.op_type == "Attention"]
     assert names == [f"attention_{layer}" for layer in architecture.layers]
-    # those of the layers add a bias too: the runtime may fuse the embeddings' norm as well, which has none
-    norms = [node for node in nodes if node.op_type == "SkipLayerNormalization" and len(node.input) == 5]
-    assert len(norms) == 2 * architecture.depth
+    # the runtime's SkipLayerNormalization is slower on the CPU: the layers' sums are left alone
+    assert _residual_norms(nodes) >= 2 * architecture.depth
     counts = Counter(node.op_type for node in nodes)
+    assert counts["SkipLayerNormalization"] == 0
     assert counts["BiasGelu"] == architecture.depth
     assert not {"Softmax", "Transpose", "Erf", "MultiHeadAttention"} & set(counts)
 
 
 def test_a_layer_that_does_not_fuse_is_an_error(bert: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    unchanged = "onnxruntime.transformers.optimizer.optimize_by_fusion"
-    monkeypatch.setattr(unchanged, lambda model, *_, **__: SimpleNamespace(model=model))
-    with pytest.raises(RuntimeError, match=r"^the fused graph has 0 SkipLayerNormalization nodes where 8 were expected$"):
+    def lose_norms(model: onnx.ModelProto, *_: object, **__: object) -> SimpleNamespace:
+        for node in model.graph.node:
+            if node.op_type == "LayerNormalization":
+                node.op_type = "Identity"
+        return SimpleNamespace(model=model)
+
+    monkeypatch.setattr("onnxruntime.transformers.optimizer.optimize_by_fusion", lose_norms)
+    with pytest.raises(RuntimeError, match=r"^the fused graph has 0 normalised Sum nodes where 8 were expected$"):
         fuse_template(bert.plain, bert.network.family)
 
 

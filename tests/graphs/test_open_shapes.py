@@ -74,7 +74,8 @@ def test_same_cuts_and_operators_as_with_static_shapes(
 ) -> None:
     case = open_cases[model_type]
     operators = Counter(node.op_type for node in carve(case.fused, UNEVEN).graph.node)
-    assert (operators["Attention"], operators["SkipLayerNormalization"], operators["BiasGelu"]) == (3, 6, 3)
+    assert (operators["Attention"], operators["BiasGelu"], operators["SkipLayerNormalization"]) == (3, 3, 0)
+    assert operators["Sum"] >= 6
     if model_type in cases:
         static = cases[model_type]
         assert (case.plain.cuts, case.fused.cuts) == (static.plain.cuts, static.fused.cuts)
