@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
-from instatune_deploy.artifact.samples import LOGITS, Samples
+from instatune_deploy.artifact.samples import LOGITS, Samples, batch
 from instatune_deploy.devices.deployment import Deployment
 from instatune_deploy.devices.runtimes.base import RunFailed, Session
 from instatune_deploy.devices.runtimes.registry import open_session, refusals_are_bad_input
@@ -69,21 +70,21 @@ def check_parity(folder: Path, deployment: Deployment, samples: Samples, allowed
     path = GRAPH_FILES[deployment.runtime].path(folder)
     try:
         with closing(open_session(path, *deployment.run)) as session, refusals_are_bad_input():
-            found = run_rows(session, samples, deployment.batch_size)
+            found = run_rows(session, samples.inputs, deployment.batch_size)
     except RunFailed as error:
         raise VerificationFailed(f"{path}: it could not be run: {error}") from error
     return compare(samples.logits, found, allowed)
 
 
-def run_rows(session: Session, samples: Samples, batch_size: int) -> NDArray[Any]:
+def run_rows(session: Session, inputs: Mapping[str, NDArray[Any]], batch_size: int) -> NDArray[Any]:
     """Logits (rows, classes) of all rows, ``batch_size`` at a time as the graph's static shape wants it."""
-    parts = []
-    for start in range(0, samples.rows, batch_size):
-        outputs = session.run(samples.batch(start, batch_size))
+    parts, rows = [], len(next(iter(inputs.values())))
+    for start in range(0, rows, batch_size):
+        outputs = session.run(batch(inputs, start, batch_size))
         if LOGITS not in outputs:
             raise VerificationFailed(f"the graph has no output '{LOGITS}', only {', '.join(outputs)}")
         parts.append(outputs[LOGITS])
-    return np.concatenate(parts)[: samples.rows]
+    return np.concatenate(parts)[:rows]
 
 
 def compare(expected: NDArray[Any], found: NDArray[Any], allowed: float) -> Parity:

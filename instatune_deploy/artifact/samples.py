@@ -18,6 +18,11 @@ FILE_NAME = "samples.npz"
 LOGITS = "logits"
 
 
+def batch(inputs: Mapping[str, NDArray[Any]], start: int, size: int) -> dict[str, NDArray[Any]]:
+    """``size`` rows of ``inputs`` from ``start`` on; where there are no more, the last one is repeated."""
+    return {name: values[np.minimum(np.arange(start, start + size), len(values) - 1)] for name, values in inputs.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Real rows, ready for the graph.
@@ -47,8 +52,7 @@ class Samples:
 
     def batch(self, start: int, size: int) -> dict[str, NDArray[Any]]:
         """Inputs of ``size`` rows from ``start`` on; where there are no more, the last one is repeated."""
-        rows = np.minimum(np.arange(start, start + size), self.rows - 1)
-        return {name: values[rows] for name, values in self.inputs.items()}
+        return batch(self.inputs, start, size)
 
     def write(self, folder: Path) -> None:
         """Write samples.npz: one array an input under its name, and ``logits``."""

@@ -15,6 +15,7 @@ import numpy as np
 from instatune_deploy.devices.reference import HIDDEN, INPUT, TOKENS, write_reference
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import open_run
+from instatune_deploy.devices.timing import timed_runs
 
 WINDOWS, WINDOW_MS, REST_MS = 12, 100.0, 15.0
 WARM_UP = 2
@@ -70,14 +71,8 @@ def window_medians(
     """Medians, in milliseconds, of `WINDOWS` windows of back-to-back runs, after some that warm up."""
     medians = []
     for _ in range(WARM_UP + WINDOWS):
-        runs_ns: list[int] = []
-        start = end = clock_ns()
-        while end < start + WINDOW_MS * 1e6:
-            begin = clock_ns()
-            run_once()
-            end = clock_ns()
-            runs_ns.append(end - begin)
-        medians.append(statistics.median(runs_ns) / 1e6)
+        runs_ms, _ = timed_runs(run_once, WINDOW_MS, 1, clock_ns)
+        medians.append(statistics.median(runs_ms))
         sleep(REST_MS / 1e3)
     return medians[WARM_UP:]
 

@@ -129,6 +129,21 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+def timed_runs(
+    run_once: Callable[[], object], window_ms: float, min_runs: int, clock_ns: Callable[[], int]
+) -> tuple[list[float], int]:
+    """Milliseconds of back-to-back runs, for ``window_ms`` and ``min_runs`` at least, and the nanoseconds of all that."""
+    runs_ns: list[int] = []
+    start = end = clock_ns()
+    window_end = start + window_ms * NS_PER_MS
+    while end < window_end or len(runs_ns) < min_runs:
+        run_start = clock_ns()
+        run_once()
+        end = clock_ns()
+        runs_ns.append(end - run_start)
+    return [run_ns / NS_PER_MS for run_ns in runs_ns], end - start
+
+
 @dataclass(frozen=True)
 class _Window:
     runs_ms: list[float]
@@ -210,17 +225,9 @@ class _Protocol:
 
     def _runs(self, run_once: Callable[[], object], window_ms: float) -> list[float]:
         """Durations of runs until the window is both long enough and full enough."""
-        clock_ns = self.instruments.clock_ns
-        runs_ns: list[int] = []
-        start = end = clock_ns()
-        window_end = start + window_ms * NS_PER_MS
-        while end < window_end or len(runs_ns) < self.rules.min_runs_per_window:
-            run_start = clock_ns()
-            run_once()
-            end = clock_ns()
-            runs_ns.append(end - run_start)
-        self.timed_ns += end - start
-        return [run_ns / NS_PER_MS for run_ns in runs_ns]
+        runs_ms, elapsed_ns = timed_runs(run_once, window_ms, self.rules.min_runs_per_window, self.instruments.clock_ns)
+        self.timed_ns += elapsed_ns
+        return runs_ms
 
     def _judged(self, window: _Window, before: float | None, after: float | None, others: float | None) -> _Window:
         """The window with the reference around it, or marked as thrown away."""

@@ -68,14 +68,7 @@ class Carved:
 
     def save(self, path: Path) -> None:
         """Write the graph to ``path`` and its large weights to one file beside it: ONNX with external data."""
-        light, beside = _without_initializers(self.graph), path.with_suffix(".weights")
-        with beside.open("wb") as stream:
-            for item in self.graph.graph.initializer:
-                if (values := self.weights.get(item.name)) is None:
-                    light.graph.initializer.append(item)
-                    continue
-                _append(stream, light.graph, item, values, beside.name)
-        onnx.save(light, path)
+        onnx.save(self._write_beside(path, self.weights), path)
 
     def put(self, path: Path) -> None:
         """Write the graph to ``path`` for a runtime to load at once: its own weights beside it, the file of shared ones linked.
@@ -83,18 +76,24 @@ class Carved:
         Graphs that are put into one folder must come from one template. Much quicker than `save`, and the runtime maps what
         is shared instead of copying it; for a folder that does not leave this host.
         """
-        light, beside = _without_initializers(self.graph), path.with_suffix(".weights")
-        with beside.open("wb") as stream:
-            for item in self.graph.graph.initializer:
-                if (values := self.own.get(item.name)) is None:
-                    light.graph.initializer.append(item)
-                    continue
-                _append(stream, light.graph, item, values, beside.name)
+        light = self._write_beside(path, self.own)
         for name in {_place(item)["location"] for item in self.graph.graph.initializer if item.name in self.shared}:
             assert self.folder is not None
             if not (path.parent / name).exists():
                 _link(self.folder / name, path.parent / name)
         path.write_bytes(light.SerializeToString())
+
+    def _write_beside(self, path: Path, weights: Weights) -> onnx.ModelProto:
+        """Write ``weights`` to one file beside ``path``; the graph that says where they are."""
+        light, beside = _without_initializers(self.graph), path.with_suffix(".weights")
+        with beside.open("wb") as stream:
+            for item in self.graph.graph.initializer:
+                if (values := weights.get(item.name)) is None:
+                    light.graph.initializer.append(item)
+                    continue
+                offset = append_page(stream, np.ascontiguousarray(values).data)
+                add_external(light.graph, item, values, location=beside.name, offset=offset, length=values.nbytes)
+        return light
 
     @property
     def size_bytes(self) -> int:
@@ -140,10 +139,12 @@ def add_external(
         item.external_data.add(key=key, value=str(value))
 
 
-def _append(stream: BinaryIO, graph: onnx.GraphProto, like: onnx.TensorProto, values: NDArray[Any], location: str) -> None:
+def append_page(stream: BinaryIO, content: memoryview) -> int:
+    """Append ``content``, beginning at a whole page; where that is."""
     stream.write(bytes(-stream.tell() % PAGE_BYTES))
-    add_external(graph, like, values, location=location, offset=stream.tell(), length=values.nbytes)
-    stream.write(np.ascontiguousarray(values).data)
+    offset = stream.tell()
+    stream.write(content)
+    return offset
 
 
 def _link(source: Path, target: Path) -> None:

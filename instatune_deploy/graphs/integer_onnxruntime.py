@@ -9,20 +9,18 @@ work), although the operator QAttention takes any number of heads; so the operat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from instatune_deploy.errors import BadInput
+from instatune_deploy.graphs.calibration import Rows
 from instatune_deploy.graphs.naming import INPUT_SCALE, INPUT_ZERO_POINT, SCALE, ZERO_POINT
 
 DOMAIN = "com.microsoft"
 LINEAR = ("MatMul", "Attention")
 TOKENS = "input_ids"
 
-Rows = Sequence[Mapping[str, np.ndarray]]
 Ranges = dict[str, tuple[float, float]]
 """Smallest and largest input of each matrix, by the matrix's name; zero lies between them."""
 

@@ -13,15 +13,13 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-import numpy as np
 import onnx
 
 from instatune_deploy.errors import BadInput
+from instatune_deploy.graphs.calibration import Rows
 from instatune_deploy.graphs.naming import SCALE, ZERO_POINT
-
-Rows = Sequence[Mapping[str, np.ndarray]]
 
 
 def nncf_int8(model: onnx.ModelProto, rows: Rows, narrow_weights: bool = False, to_carve: bool = False) -> onnx.ModelProto:

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from instatune_deploy.files import write_bytes
-from instatune_deploy.graphs.carved import Carved
+from instatune_deploy.graphs.carved import Carved, append_page
 
 WEIGHTS = "weights.bin"
-PAGE_BYTES = 4096
-"""Weights begin at multiples of it, so that a runtime can map them into memory instead of copying them."""
 
 
 class PackedGraphs:
@@ -49,10 +47,7 @@ class PackedGraphs:
         content = np.ascontiguousarray(values).data.cast("B")
         key = hashlib.sha256(content).hexdigest()
         if key not in self._offsets:
-            end = self._stream.tell()
-            self._stream.write(bytes(-end % PAGE_BYTES))
-            self._offsets[key] = self._stream.tell()
-            self._stream.write(content)
+            self._offsets[key] = append_page(self._stream, content)
         return self._offsets[key], len(content)
 
 

@@ -6,7 +6,7 @@ also be quantised afresh, with calibration of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,11 @@ import onnx
 from onnx import helper
 
 from instatune_deploy.errors import BadInput
+from instatune_deploy.graphs.calibration import Rows
 from instatune_deploy.graphs.integer_onnxruntime import dynamic_int8, static_int8
 from instatune_deploy.graphs.integer_openvino import nncf_int8
 from instatune_deploy.graphs.naming import SCALE, ZERO_POINT
 from instatune_deploy.graphs.template import Cut, Template
-
-Rows = Sequence[Mapping[str, np.ndarray]]
-"""Calibration inputs, each at the graph's own shapes."""
 
 QUANTISERS: dict[tuple[str, str], Callable[[onnx.ModelProto, Rows, bool, bool], onnx.ModelProto]] = {
     ("onnxruntime", "int8"): static_int8,

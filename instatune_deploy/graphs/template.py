@@ -55,7 +55,7 @@ class Template:
         """The graph with its large weights beside it; graphs that are carved from it share them."""
         return self.graph if isinstance(self.graph, Carved) else Carved.of(self.graph)
 
-    @property
+    @cached_property
     def structure(self) -> str:
         """Digest of everything that latency can depend on, so of all but the values of the weights."""
         graph = self.split.graph.graph

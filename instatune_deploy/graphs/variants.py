@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from instatune_deploy.graphs.calibration import Rows
 from instatune_deploy.graphs.fuse import fuse_template
-from instatune_deploy.graphs.quantise import Rows, is_quantised, quantise_template
+from instatune_deploy.graphs.quantise import is_quantised, quantise_template
 from instatune_deploy.graphs.template import Template
 from instatune_deploy.supernet.families.base import Family
 

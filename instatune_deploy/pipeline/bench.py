@@ -153,7 +153,7 @@ class Bench:
         """The first rows of a split, padded to the device's shape, (count, sequence_length) each; all for None."""
         from instatune_deploy.tasks.text_inputs import pad
 
-        tokens, _ = self.inputs.tokens(split, self.device.sequence_length)
+        tokens, _ = self._tokens(split)
         return pad({name: values[:count] for name, values in tokens.items()}, self.device.sequence_length, self.inputs.tokenizer)
 
     def _found(self, architecture: Architecture, run: Run) -> Measurement | None:
@@ -169,6 +169,16 @@ class Bench:
         return self.store.find_accuracy(
             self.supernet.weights, architecture, split=split, rows=self._rows(split), how=self._how(run, split)
         )
+
+    def _tokens(self, split: str) -> tuple[dict[str, list[list[int]]], np.ndarray]:
+        """Rows of a split and their labels, tokenised once: every candidate is run over them."""
+        if split not in self._tokenised:
+            self._tokenised[split] = self.inputs.tokens(split, self.device.sequence_length)
+        return self._tokenised[split]
+
+    @cached_property
+    def _tokenised(self) -> dict[str, tuple[dict[str, list[list[int]]], np.ndarray]]:
+        return {}
 
     @cached_property
     def _rows_digests(self) -> dict[str, str]:
@@ -190,10 +200,11 @@ class Bench:
         return ", ".join(how)
 
     def _evaluate(self, architecture: Architecture, run: Run, split: str) -> float:
-        from instatune_deploy.pipeline.evaluate import in_batches_of_like_length, in_batches_of_one_shape, opened
+        from instatune_deploy.artifact.parity import run_rows
+        from instatune_deploy.pipeline.evaluate import in_batches_of_like_length, opened
         from instatune_deploy.tasks.text_classification import accuracy
 
-        tokens, labels = self.inputs.tokens(split, self.device.sequence_length)
+        tokens, labels = self._tokens(split)
         variant = self._variant(run)
         # quantised graphs have the shapes they were calibrated at; the others are as accurate with less padding, and quicker
         open_shapes = variant.quantised is None and run.provider == "cpu"
@@ -204,7 +215,7 @@ class Bench:
             if open_shapes:
                 logits = in_batches_of_like_length(session, tokens, EVALUATION_BATCH, self.inputs.tokenizer)
             else:
-                logits = in_batches_of_one_shape(session, self.rows(split), self.device.batch_size)
+                logits = run_rows(session, self.rows(split), self.device.batch_size)
         return accuracy(logits, labels)
 
     @staticmethod

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from instatune_deploy.artifact.samples import LOGITS
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.base import Graph, RunFailed, Session
 from instatune_deploy.devices.runtimes.registry import open_session, refusals_are_bad_input
 from instatune_deploy.errors import UserError
-
-LOGITS = "logits"
 
 
 class CannotEvaluate(UserError):
@@ -47,16 +46,6 @@ def in_batches_of_like_length(
         parts.append(session.run(pad(part, max(lengths[index] for index in indices), tokenizer))[LOGITS])
         order.append(indices)
     return _in_order(np.concatenate(parts), np.concatenate(order))
-
-
-def in_batches_of_one_shape(session: Session, rows: Mapping[str, np.ndarray], batch_size: int) -> np.ndarray:
-    """The same for a graph with fixed shapes. rows: (rows, tokens) each, padded; the last batch is filled up from the start."""
-    count = len(rows["input_ids"])
-    parts = []
-    for start in range(0, count, batch_size):
-        indices = np.arange(start, start + batch_size) % count
-        parts.append(session.run({name: values[indices] for name, values in rows.items()})[LOGITS])
-    return np.concatenate(parts)[:count].astype(np.float32)
 
 
 def _in_order(logits: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -159,11 +159,12 @@ def _samples(bench: Bench, small: Any) -> Any:
 def _shipped_accuracy(bench: Bench, artifact: Draft, deployment: Deployment, split: str) -> float:
     """Accuracy of the finished files, in their runtime and precision, on every row of a split."""
     from instatune_deploy.artifact.graph_files import GRAPH_FILES
-    from instatune_deploy.pipeline.evaluate import in_batches_of_one_shape, opened
+    from instatune_deploy.artifact.parity import run_rows
+    from instatune_deploy.pipeline.evaluate import opened
     from instatune_deploy.tasks.text_classification import accuracy
 
     with opened(GRAPH_FILES[deployment.runtime].path(artifact.folder), deployment.run) as session:
-        logits = in_batches_of_one_shape(session, bench.rows(split), deployment.batch_size)
+        logits = run_rows(session, bench.rows(split), deployment.batch_size)
     return accuracy(logits, bench.inputs.data.labels[split])  # type: ignore[index]
 
 

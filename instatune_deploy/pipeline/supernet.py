@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from instatune_deploy import __version__
 from instatune_deploy.devices.host import Host, this_host
+from instatune_deploy.devices.runtimes.registry import CPU_FLAGS
 from instatune_deploy.files import clear_os_errors, digest, file_sha256, read_json, whole_folder, write_json
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.supernet.shape import ModelShape
@@ -23,12 +24,11 @@ from instatune_deploy.supernet.space import SearchSpace
 from instatune_deploy.terminal import Terminal
 
 if TYPE_CHECKING:
-    from instatune_deploy.graphs.quantise import Rows
+    from instatune_deploy.graphs.calibration import Rows
     from instatune_deploy.graphs.template import Template
     from instatune_deploy.graphs.variants import Variant
     from instatune_deploy.supernet.network import SuperNetwork
 
-BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 DONE = "supernet.json"
 GRAPHS_REVISION = 2
@@ -268,7 +268,7 @@ def _bf16() -> bool:
 
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
-    return not BF16_FLAGS.isdisjoint(this_host().cpu_flags)
+    return not this_host().cpu_flags.isdisjoint(CPU_FLAGS["bf16"])
 
 
 def _list(values: tuple[int, ...]) -> str:

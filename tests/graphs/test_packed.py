@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from instatune_deploy.devices.runtimes.registry import open_session
-from instatune_deploy.graphs.carved import Carved
-from instatune_deploy.graphs.packed import PAGE_BYTES, WEIGHTS, PackedGraphs
+from instatune_deploy.graphs.carved import PAGE_BYTES, Carved
+from instatune_deploy.graphs.packed import WEIGHTS, PackedGraphs
 
 SHARED = np.random.default_rng(0).standard_normal((16, 32)).astype(np.float32)
 OWN = [np.random.default_rng(seed).standard_normal((32, width)).astype(np.float32) for seed, width in ((1, 8), (2, 24))]

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from instatune_deploy.artifact.parity import run_rows
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.base import Refused, RunFailed
 from instatune_deploy.errors import BadInput, UserError
 from instatune_deploy.pipeline import evaluate
-from instatune_deploy.pipeline.evaluate import CannotEvaluate, in_batches_of_like_length, in_batches_of_one_shape, opened
+from instatune_deploy.pipeline.evaluate import CannotEvaluate, in_batches_of_like_length, opened
 
 RUN = Run("onnxruntime", "fp32", 1)
 LENGTHS = [5, 2, 9, 9, 1, 3, 7]
@@ -59,7 +60,7 @@ def test_one_shape(tiny_tokenizer: Any, batch_size: int) -> None:
     from instatune_deploy.tasks.text_inputs import pad
 
     session = FakeSession()
-    logits = in_batches_of_one_shape(session, pad(tokens(), 9, tiny_tokenizer), batch_size)  # type: ignore[arg-type]
+    logits = run_rows(session, pad(tokens(), 9, tiny_tokenizer), batch_size)  # type: ignore[arg-type]
     assert logits.dtype == np.float32
     assert logits.tolist() == expected()
     assert set(session.shapes) == {(batch_size, 9)}  # the last batch too
