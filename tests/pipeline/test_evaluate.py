@@ -27,7 +27,7 @@ class FakeSession:
     def run(self, inputs: Any) -> dict[str, np.ndarray]:
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         self.shapes.append(ids.shape)
-        return {"logits": np.stack([(ids * mask).sum(axis=1), mask.sum(axis=1)], axis=1)}
+        return {"logits": np.stack([(ids * mask).sum(axis=1), mask.sum(axis=1)], axis=1, dtype=np.float32)}
 
     def close(self) -> None:
         self.closed += 1
