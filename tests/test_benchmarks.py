@@ -1,12 +1,27 @@
-"""The shape of results, and the README's tables."""
+"""The shape of results, the README's tables, and the arithmetic of the benchmarks of fine-tuning."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import readme
+from benchmarks.finetune import ablation, cost, macs, peers, sharing
+from benchmarks.finetune.choice import at_target, best_within, first_layers, smallest_losing, spread_members, uniform_members
+from benchmarks.finetune.harness import command
+from benchmarks.finetune.pruning import from_above
+from benchmarks.finetune.rebuild import pruned_network
+from benchmarks.finetune.subjects import TINY
+from benchmarks.finetune.trainings import Made, Need, Pruning, Training, Workshop
+from benchmarks.finetune.turns import StepTimes, in_turns
 from benchmarks.results import markdown, write_result
+from instatune_deploy.config import FinetuneSettings
+from instatune_deploy.supernet.architecture import Architecture
 
 
 def test_a_table_aligns_figures_to_the_right() -> None:
@@ -35,3 +50,275 @@ def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path, monkey
 def test_the_readme_quotes_what_the_results_say() -> None:
     text = readme.README.read_text(encoding="utf-8")
     assert readme.fill(text) == text, "run `make benchmarks-readme`"
+
+
+def test_a_table_without_a_result_stays_as_it_is(tmp_path: Path) -> None:
+    text = "<!-- finetune-cost -->\nto come\n<!-- /finetune-cost -->\n"
+    assert readme.fill(text, tmp_path) == text
+
+
+# --- fine-tuning: which networks are looked at -------------------------------------------------------------------------
+
+
+def of(depth: int, heads: int = 4, width: int = 64) -> Architecture:
+    """All layers alike."""
+    return Architecture(tuple(range(depth)), (heads,) * depth, (width,) * depth)
+
+
+def test_at_a_target_the_deepest_and_the_shallowest_within_three_percent() -> None:
+    # of a full latency of 20 ms, 0.5 is 10 ms: from 9.7 to 10.3
+    latencies = {of(6, 1): 10.3, of(6, 2): 10.1, of(4): 10.0, of(3): 9.8, of(2): 9.6, of(5): 10.31}
+    assert at_target(latencies, 20.0, 0.5) == [of(6, 2), of(3)]
+
+
+def test_at_a_target_one_member_may_be_both_or_simply_the_nearest() -> None:
+    assert at_target({of(3): 10.0, of(6): 12.0}, 20.0, 0.5) == [of(3)]
+    assert at_target({of(3): 8.0, of(6): 11.0}, 20.0, 0.5) == [of(6)]
+
+
+def test_first_layers_are_as_many_as_come_nearest() -> None:
+    latencies = {of(1): 4.0, of(2): 7.0, of(3): 10.4, of(4): 13.5}
+    assert first_layers(latencies, 20.0, 0.5) == of(3)
+    assert first_layers(latencies, 20.0, 0.35) == of(2)
+
+
+def test_the_best_member_is_never_slower_than_the_limit() -> None:
+    accuracies = {of(6): 0.9, of(4): 0.85, of(3): 0.85, of(2): 0.8}
+    latencies = {of(6): 20.0, of(4): 12.0, of(3): 10.0, of(2): 7.0}
+    assert best_within(accuracies, latencies, 12.0) == of(3)  # as good as 4 layers, and faster
+    assert best_within(accuracies, latencies, 9.99) == of(2)
+    assert best_within(accuracies, latencies, 5.0) is None
+
+
+def test_the_smallest_member_that_loses_at_most_so_many_points() -> None:
+    accuracies = {of(6): 0.86, of(4): 0.861, of(3): 0.855, of(2): 0.849}
+    sizes = {of(6): 6.0, of(4): 4.0, of(3): 3.0, of(2): 2.0}
+    assert smallest_losing(accuracies, sizes, 0.86, 0.0) == of(4)
+    assert smallest_losing(accuracies, sizes, 0.86, 0.5) == of(3)  # 0.5 points exactly
+    assert smallest_losing(accuracies, sizes, 0.86, 1.0) == of(3)
+    assert smallest_losing(accuracies, sizes, 0.9, 1.0) is None
+
+
+def test_members_that_are_looked_at_belong_to_the_space(tiny_network: Any, tiny_space: Any) -> None:
+    uniform = uniform_members(tiny_space)
+    assert len(uniform) == 4 * 3 * 3
+    spread = spread_members(tiny_space, tiny_network.shape, 10)
+    assert len(set(spread)) == 10
+    assert tiny_space.largest() in spread
+    assert all(item in tiny_space for item in [*uniform, *spread])
+
+
+@given(st.floats(0.3, 0.9), st.floats(0.7, 3.0))
+def test_a_pruning_ratio_comes_near_its_target_and_never_below(share: float, power: float) -> None:
+    def latency_ms(ratio: float) -> float:
+        return 20 * (1 - ratio) ** power
+
+    found_ms = latency_ms(from_above(latency_ms, 20 * share, 20.0, steps=20))
+    assert 20 * share <= found_ms <= 20 * share * 1.021
+
+
+def test_latency_in_steps_is_approached_from_above() -> None:
+    # whole heads: one of twelve at a time, so that nothing lies within two percent of the target
+    ratio = from_above(lambda ratio: 24.0 - 2 * int(12 * ratio), 13.0, 24.0)
+    assert 24.0 - 2 * int(12 * ratio) == 14.0
+
+
+def test_no_pruning_ratio_for_a_target_above_the_full_model() -> None:
+    with pytest.raises(ValueError, match="unpruned it takes 20"):
+        from_above(lambda ratio: 1.0, 21.0, 20.0)
+
+
+# --- fine-tuning: trainings ---------------------------------------------------------------------------------------------
+
+
+def test_a_training_is_read_back_as_it_was_written() -> None:
+    for training in (
+        Training("super-network", TINY, 1, (("alpha", 1.0),)),
+        Training("alone", TINY, 0, architecture=of(3)),
+        Training("pruned", TINY, 2, pruning=Pruning("taylor", True, 0.25)),
+    ):
+        assert Training.from_json(json.loads(json.dumps(training.to_json()))) == training
+
+
+def test_a_key_says_what_a_result_depends_on_and_nothing_else(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path)
+    key = workshop.key(Training("super-network", TINY, 0))
+    default = FinetuneSettings().alpha
+    assert workshop.key(Training("super-network", TINY, 0, (("alpha", default),))) == key
+    assert workshop.key(Training("super-network", TINY, 0, (("alpha", 1.0),))) != key
+    assert workshop.key(Training("super-network", TINY, 1)) != key
+    alone = workshop.key(Training("alone", TINY, 0, architecture=of(3)))
+    # how super-networks are trained is nothing to it
+    assert workshop.key(Training("alone", TINY, 0, (("alpha", 1.0), ("sampler", "uniform")), of(3))) == alone
+    assert workshop.key(Training("alone", TINY, 0, (("learning_rate", 0.1),), of(3))) != alone
+    assert workshop.key(Training("alone", TINY, 0, architecture=of(2))) != alone
+
+
+def test_pooled_accuracy_counts_every_row_once(tmp_path: Path) -> None:
+    rows = {"validation": 100, "test": 300}
+    (tmp_path / "result.json").write_text(json.dumps({"rows": rows, "accuracy": {"validation": 0.5, "test": 0.9}}))
+    (tmp_path / "accuracies.json").write_text(json.dumps({"validation": {of(2).digest: 0.6}, "test": {of(2).digest: 0.8}}))
+    assert Made(tmp_path).pooled() == pytest.approx((50 + 270) / 400)
+    assert Made(tmp_path).pooled(of(2)) == pytest.approx((60 + 240) / 400)
+
+
+def test_a_pruned_model_comes_back_from_its_weights(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from instatune_deploy.supernet.network import SuperNetwork
+
+    architecture = Architecture((0, 1, 2, 3), (1, 4, 2, 3), (16, 64, 7, 30))
+    small = SuperNetwork(make_model()).extract(architecture)
+    save_file(small.state_dict(), tmp_path / "small.safetensors")
+    network, found = pruned_network(make_model(seed=1), tmp_path / "small.safetensors")
+    assert found == architecture
+    tokens = torch.arange(24).view(2, 12)
+    with torch.no_grad():
+        assert torch.equal(network.eval().extract(found)(tokens).logits, small(tokens).logits)
+
+
+def test_a_pruned_model_may_have_a_narrower_residual_stream(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from instatune_deploy.supernet.network import SuperNetwork
+
+    architecture = Architecture((0, 1, 2, 3), (1, 4, 2, 3), (16, 64, 7, 30))
+    state = SuperNetwork(make_model()).extract(architecture).state_dict()
+    reads = (
+        "query.weight",
+        "key.weight",
+        "value.weight",
+        "intermediate.dense.weight",
+        "pooler.dense.weight",
+        "embeddings.weight",
+    )
+    writes = ("output.dense.weight", "output.dense.bias", "LayerNorm.weight", "LayerNorm.bias")
+    for name, value in state.items():
+        if name.endswith(reads):
+            state[name] = value[:, :24].contiguous()
+        elif name.endswith(writes):
+            state[name] = value[:24].contiguous()
+    save_file(state, tmp_path / "narrow.safetensors")
+    network, found = pruned_network(make_model(seed=1), tmp_path / "narrow.safetensors")
+    assert (network.shape.hidden_size, found) == (24, architecture)
+    narrow = network.eval().extract(found)
+    assert {name: value.shape for name, value in narrow.state_dict().items()} == {
+        name: value.shape for name, value in state.items()
+    }
+    assert all(torch.equal(value, state[name]) for name, value in narrow.state_dict().items())
+    assert narrow(torch.arange(24).view(2, 12)).logits.shape == (2, 2)
+
+
+# --- fine-tuning: figures -----------------------------------------------------------------------------------------------
+
+
+def test_steps_are_taken_in_turns_until_each_has_had_its_own() -> None:
+    taken: list[str] = []
+
+    def training(name: str, steps: int) -> Callable[[StepTimes], None]:
+        def train(watch: StepTimes) -> None:
+            for _ in range(steps):
+                watch.on_step_begin(None, None, None)
+                taken.append(name)
+                watch.on_step_end(None, None, None)
+
+        return train
+
+    seconds = in_turns([training("a", 3), training("b", 1), training("c", 3)])
+    assert "".join(taken) == "abcacac"
+    assert [len(found) for found in seconds] == [3, 1, 3]
+
+
+def test_a_training_that_fails_does_not_keep_the_others_waiting() -> None:
+    def fails(watch: StepTimes) -> None:
+        raise RuntimeError("no memory")
+
+    def goes_on(watch: StepTimes) -> None:
+        watch.on_step_begin(None, None, None)
+        watch.on_step_end(None, None, None)
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        in_turns([goes_on, fails, goes_on])
+
+
+def test_step_times_are_compared_on_the_same_batches() -> None:
+    own, ordinary = [[3.0, 3.0], [1.0, 2.0]], [[2.0, 2.0], [1.0, 1.0]]
+    assert cost.block_ratios(own, ordinary) == [1.5, 1.5]
+    assert cost.total_ratio([[4.0], [1.0]], [[1.0], [1.0]]) == 2.5  # not the mean of the ratios
+
+
+def test_what_is_the_default_already_is_not_ablated() -> None:
+    recipes, teachers = ablation.variants(FinetuneSettings(sampler="uniform", teacher=None))
+    assert set(recipes) == {"default", "without distillation", "without ordering", "teacher first epoch", "teacher throughout"}
+    assert teachers == {"never": "default", "first epoch": "teacher first epoch", "throughout": "teacher throughout"}
+
+
+def test_points_lost_are_medians_of_differences_within_a_seed() -> None:
+    half = {
+        "default": [0.80, 0.82, 0.84],
+        "without distillation": [0.79, 0.80, 0.85],
+        "without ordering": [0.70, 0.72, 0.74],
+        "teacher first epoch": [0.81, 0.82, 0.84],
+        "teacher throughout": [0.82, 0.85, 0.84],
+    }
+    teachers = {"never": "default", "first epoch": "teacher first epoch", "throughout": "teacher throughout"}
+    summary = ablation.summarised(half, teachers)
+    assert summary["points_lost_without"] == {"distillation": 1.0, "ordering": 10.0, "sandwich": None, "teacher": None}
+    assert summary["teacher_brings_points"] == {"first epoch": 0.0, "throughout": 2.0}
+    assert summary["why"] == "the default recipe has none: sandwich, teacher"
+
+
+def test_macs_saved_are_medians_over_seeds() -> None:
+    def found(saved: float, test: float) -> list[macs.Found]:
+        losing = [macs.Found(label, of(2), 0.9, test, saved, saved / 2) for label in macs.LOSING]
+        faster = [macs.Found(f"{times}x less latency", of(1), 0.7, 0.7, 0.9, 1 - 1 / times) for times in macs.FASTER]
+        return [macs.Found("reference", None, 0.9, 0.9, 0.0, 0.0), *losing, *faster]
+
+    summary = macs.summarised({("a", 0): found(0.2, 0.89), ("a", 1): found(0.4, 0.88), ("a", 2): found(0.6, 0.9)})
+    assert summary["macs_saved_at_0_5_points"] == 0.4
+    assert summary["latency_saved_at_0_5_points"] == 0.2
+    assert summary["spread"]["macs_saved_at_1_point"] == [0.2, 0.6]
+    assert summary["test_points_lost"]["loses nothing"] == 1.0
+    assert summary["far_end"]["3"] == {"test_points": 70.0, "test_points_lost": 20.0, "latency_saved": 0.6667}
+
+
+# --- fine-tuning: smoke runs --------------------------------------------------------------------------------------------
+
+KEYS = {
+    "cost": {"step_time_ratio_low_cost", "step_time_ratio_high_cost"},
+    "sharing": {"inherited_minus_standalone_points"},
+    "peers": {"minus_torch_pruning_points", "minus_first_layers_points"},
+    "macs": {"macs_saved_at_0_points", "macs_saved_at_0_5_points", "macs_saved_at_1_point", "latency_saved_at_0_5_points"},
+    "ablation": {"points_lost_without"},
+}
+SCRIPTS = {"cost": cost.cost, "sharing": sharing.sharing, "peers": peers.peers, "macs": macs.macs, "ablation": ablation.ablation}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared, as by people: what one script made is not made again for another."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_smoke_run_has_every_figure_of_the_real_one(name: str, work: Path, tmp_path: Path) -> None:
+    arguments = ["--quick", "--work", str(work), "--results", str(tmp_path)]
+    done = CliRunner().invoke(command(SCRIPTS[name]), arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / f"finetune-{name}.json").read_text())["summary"]
+    assert KEYS[name] <= set(summary)
+    assert done.stdout.startswith("| ")
+
+
+def test_a_training_is_made_once_in_a_process_of_its_own(work: Path) -> None:
+    workshop = Workshop(work / "quick", jobs=1)
+    training = Training("alone", TINY, 5, (("max_steps", 1),), of(1, 2, 32))
+    assert workshop.lacks(Need(training))
+    workshop.make([Need(training)])
+    path = workshop.made(training).folder / "result.json"
+    made = path.stat().st_mtime_ns
+    assert set(workshop.made(training).result["accuracy"]) == {"validation", "test"}
+    workshop.make([Need(training), Need(training)])
+    assert path.stat().st_mtime_ns == made

@@ -46,6 +46,7 @@ def test_settings_never_change() -> None:
         ("runs: [{runtime: openvino}]\nthreads: some", "threads"),
         ("runs: [{runtime: openvino}]\nstatistic: p95", "statistic: "),
         ("runs: [{runtime: openvino}]\nsequence_length: 3", "sequence_length: "),
+        ("runs: [{runtime: openvino}]\nwidth_multiple: 0", "width_multiple: "),
         ("runs: [{runtime: openvino}]\ntiming: {tolerance: 1}", "timing.tolerance: input should be less than 1 (found 1)"),
     ],
 )

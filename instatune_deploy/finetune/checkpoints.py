@@ -16,6 +16,7 @@ from instatune_deploy.files import write_json
 OPTIMIZER = "optimizer.safetensors"
 TRAINING = "training_state.json"
 RANDOM = "random_state"
+SCALER = "loss_scale.json"
 STATE = "trainer_state.json"
 
 
@@ -28,14 +29,17 @@ class SafeCheckpoints:
     model: Any
     optimizer: Any
     lr_scheduler: Any
+    processing_class: Any
+    accelerator: Any
     args: Any
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = self.model.state_dict() if state_dict is None else state_dict
-        # the name the Trainer looks for when it continues
-        save_file({name: value.contiguous() for name, value in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+        if not self.args.should_save:
+            return
+        folder = output_dir or self.args.output_dir
+        self.model.save_pretrained(folder, state_dict=state_dict)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.args.should_save:
@@ -66,6 +70,16 @@ class SafeCheckpoints:
         # LambdaLR wants a word on each of its functions: none of them has a state
         self.lr_scheduler.load_state_dict({**training["scheduler"], "lr_lambdas": [None] * len(training["groups"])})
 
+    def _save_scaler(self, output_dir: str) -> None:
+        scaler = self.accelerator.scaler
+        if scaler is not None and self.args.should_save:
+            write_json(Path(output_dir) / SCALER, scaler.state_dict())
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        scaler = self.accelerator.scaler
+        if scaler is not None and checkpoint is not None:
+            scaler.load_state_dict(json.loads((Path(checkpoint) / SCALER).read_text(encoding="utf-8")))
+
     def _save_rng_state(self, output_dir: str) -> None:
         version, words, gauss = random.getstate()
         numpy_state: Any = np.random.get_state()
@@ -73,11 +87,13 @@ class SafeCheckpoints:
         if torch.cuda.is_available():
             tensors |= {f"cuda_{index}": value for index, value in enumerate(torch.cuda.get_rng_state_all())}
         name = f"{RANDOM}_{self.args.process_index}"
+        Path(output_dir).mkdir(parents=True, exist_ok=True)  # the process that writes the weights may not have come so far
         save_file(tensors, Path(output_dir) / f"{name}.safetensors")
         write_json(
             Path(output_dir) / f"{name}.json",
             {"python": [version, list(words), gauss], "numpy": [numpy_state[0], *numpy_state[2:]]},
         )
+        self.accelerator.wait_for_everyone()  # the state is written last, when all processes have written theirs
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:

@@ -3,34 +3,138 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.shape import ModelShape
 from instatune_deploy.supernet.space import SearchSpace
 
-Sampler = Callable[[SearchSpace, np.random.Generator], list[Architecture]]
+BINS = 10
+"""Of `cost_bins`: equally wide between the lowest and the highest cost."""
+POOL = 4096
+"""Sub-networks that `cost_bins` chooses from."""
+SMALLEST_SHARE = 1 / 3
+"""How often the cheap one of `shapes` is the smallest."""
+CHEAP = 0.5
+"""Largest cost of the cheap one of `shapes`."""
+COST_TOKENS = 128
+"""Tokens of the input that costs are those of; the relative costs hardly depend on it."""
 
 
-def uniform(space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
-    """One sub-network, every choice uniform: M = 1 of arXiv 2308.15609."""
-    return [space.decode(space.sample(rng, 1)[0])]
+@dataclass(frozen=True)
+class Relative:
+    """MACs of sub-networks as a share of the full network's."""
+
+    space: SearchSpace
+    shape: ModelShape
+
+    def __call__(self, genotypes: np.ndarray) -> np.ndarray:
+        """(n, genes) int -> (n,) float64, 1 for the full network."""
+        full = self.shape.macs_of(self.shape.full(), COST_TOKENS)
+        return np.asarray(self.shape.macs(*self.space.sizes(genotypes), COST_TOKENS) / full)
 
 
-def sandwich(space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
-    """The smallest and one uniform: with the full network the sandwich rule (Yu and Huang, arXiv 1903.05134)."""
-    return [space.smallest(), *uniform(space, rng)]
+@dataclass(frozen=True)
+class Draw:
+    """What a sampler may look at.
+
+    rng, step, steps: of this step, which is number ``step`` of ``steps``
+    seed:             of the whole training, for what is drawn once
+    count:            how many random sub-networks are wanted
+    cost:             (n, genes) genotypes -> (n,) MACs as a share of the full network's
+    held_out_loss:    the task's loss of an architecture, as it is now, on rows that are not trained on
+    """
+
+    space: SearchSpace
+    rng: np.random.Generator
+    step: int
+    steps: int
+    seed: int
+    count: int
+    cost: Callable[[np.ndarray], np.ndarray]
+    held_out_loss: Callable[[Architecture], float]
 
 
-def alternating(space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
-    """The smallest or one uniform, as a coin says: half the cost of the sandwich, and the small end still is learned."""
-    return [space.smallest()] if rng.random() < 0.5 else uniform(space, rng)
+Sampler = Callable[[Draw], list[Architecture]]
 
 
-SAMPLERS: dict[str, Sampler] = {"uniform": uniform, "sandwich": sandwich, "alternating": alternating}
+def uniform(draw: Draw) -> list[Architecture]:
+    """Every choice uniform; one of them is M = 1 of arXiv 2308.15609."""
+    return [draw.space.decode(genotype) for genotype in draw.space.sample(draw.rng, draw.count)]
 
 
-def sample_step(sampler: str, space: SearchSpace, seed: int, step: int) -> list[Architecture]:
-    """The sub-networks of a step. They follow from ``seed`` and ``step`` alone, so that every process of a training, and
-    a training that was killed and continued, takes the same ones."""
-    return SAMPLERS[sampler](space, np.random.default_rng([seed, step]))
+def sandwich(draw: Draw) -> list[Architecture]:
+    """The smallest and uniform ones: with the full network the sandwich rule (Yu and Huang, arXiv 1903.05134)."""
+    return [draw.space.smallest(), *uniform(draw)]
+
+
+def alternating(draw: Draw) -> list[Architecture]:
+    """Each the smallest or a uniform one, as a coin says: cheaper than the sandwich, and the small end still is learned."""
+    smallest = draw.rng.random(draw.count) < 0.5
+    return [draw.space.smallest() if coin else member for coin, member in zip(smallest, uniform(draw), strict=True)]
+
+
+def cost_bins(draw: Draw) -> list[Architecture]:
+    """Uniform over costs: a bin of MACs, then one of those in it.
+
+    Uniform choices alone nearly all cost the same, as the costs of many layers add up.
+    """
+    genotypes, bins = _pool(draw.space, draw.cost, draw.seed)
+    chosen = [bins[draw.rng.integers(len(bins))] for _ in range(draw.count)]
+    return [draw.space.decode(genotypes[draw.rng.integers(start, end)]) for start, end in chosen]
+
+
+def shapes(draw: Draw) -> list[Architecture]:
+    """Some whose layers are all alike, and a cheap one: the smallest one time in three, else uniform over costs up to a half.
+
+    Independent choices of many layers hardly ever give a shallow network of full width, or a deep one that is narrow
+    throughout: those are trained here as often as any. The cheap one costs little and is what learns slowest.
+    """
+    space, rng = draw.space, draw.rng
+
+    def alike() -> Architecture:
+        members = space.uniform()
+        return members[rng.integers(len(members))]
+
+    drawn = [alike() for _ in range(draw.count)]
+    if rng.random() < SMALLEST_SHARE:
+        return [*drawn, space.smallest()]
+    genotypes, bins = _pool(space, draw.cost, draw.seed)
+    affordable = [part for part in bins if draw.cost(genotypes[part[1] - 1 : part[1]])[0] <= CHEAP] or bins[:1]
+    start, end = affordable[rng.integers(len(affordable))]
+    return [*drawn, space.decode(genotypes[rng.integers(start, end)])]
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "uniform": uniform,
+    "sandwich": sandwich,
+    "cost-bins": cost_bins,
+    "alternating": alternating,
+    "shapes": shapes,
+}
+
+
+def step_rng(seed: int, step: int) -> np.random.Generator:
+    """A step's random numbers. They follow from ``seed`` and ``step`` alone, so that every process of a training, and a
+    training that was killed and continued, takes the same sub-networks."""
+    return np.random.default_rng([seed, step])
+
+
+@lru_cache(maxsize=4)
+def _pool(space: SearchSpace, cost: Callable[[np.ndarray], np.ndarray], seed: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Different genotypes in the order of their cost, (n, genes), and where each bin begins and ends; none is empty."""
+    rng = np.random.default_rng([seed, 2**32 - 1])  # no step's
+    choices = space.choices
+    # half of them uniform, half with a leaning of their own to small or large choices, so that all costs are there
+    leaning = rng.random((POOL // 2, 1))
+    leant = rng.binomial(choices - 1, np.broadcast_to(leaning, (POOL // 2, space.genes)))
+    genotypes = np.unique(np.concatenate([space.sample(rng, POOL // 2), space.canonical(leant)]), axis=0)
+    costs = cost(genotypes)
+    order = np.argsort(costs, kind="stable")
+    genotypes, costs = genotypes[order], costs[order]
+    edges = np.searchsorted(costs, np.linspace(costs[0], costs[-1], BINS + 1)[1:-1], side="left")
+    starts, ends = [0, *edges.tolist()], [*edges.tolist(), len(costs)]
+    return genotypes, [(start, end) for start, end in zip(starts, ends, strict=True) if start < end]

@@ -60,7 +60,7 @@ Slices = dict[str, list[tuple[Cut, int, int]]]
 def _slices(template: Template, architecture: Architecture) -> Slices:
     """What remains of each initialiser: its cuts with units kept and units there are (both in elements of the axis)."""
     shape, result = template.shape, Slices()
-    for layer, heads, width in zip(architecture.layers, architecture.heads, architecture.mlp_widths, strict=True):
+    for layer, heads, width in architecture.per_layer():
         for cut in template.cuts[layer]:
             kept, of = _units(shape, cut, heads, width)
             if kept < of:
@@ -85,11 +85,17 @@ def _slice(values: NDArray[Any], cuts: list[tuple[Cut, int, int]]) -> NDArray[An
 
 
 def _connections(template: Template, architecture: Architecture) -> dict[str, str]:
-    """What is read instead of a boundary: every kept layer reads the kept layer before it, and the head the last one."""
+    """What is read instead of a tensor.
+
+    Every kept layer reads the kept layer before it, and the head the last one; where a layer has no heads, or no MLP neurons,
+    what is left of them.
+    """
     instead, previous = {}, 0
-    for layer in architecture.layers:
+    for layer, heads, width in architecture.per_layer():
         instead[template.boundaries[layer]] = template.boundaries[previous]
         previous = layer + 1
+        left = {"heads": heads, "mlp": width}
+        instead.update({item.tensor: item.bias for item in template.remainders[layer] if not left[item.by]})
     instead[template.boundaries[-1]] = template.boundaries[previous]
     return instead
 
@@ -97,8 +103,8 @@ def _connections(template: Template, architecture: Architecture) -> dict[str, st
 def _add_nodes(graph: onnx.GraphProto, source: onnx.GraphProto, instead: dict[str, str]) -> set[str]:
     """Copy the nodes that the outputs of ``graph`` need, in their order; returns the names of all tensors they need.
 
-    instead: tensors, each by the name of an earlier one that is read in its place. A boundary's readers are the layer that
-    begins there, so renaming once cannot run into itself.
+    instead: tensors, each by the name of an earlier one, or of an initialiser, that is read in its place. A boundary's
+    readers are the layer that begins there, so renaming once cannot run into itself.
     """
     needed, kept = {item.name for item in graph.output}, []
     for node in reversed(source.node):
@@ -117,7 +123,7 @@ def _set_heads(graph: onnx.GraphProto, template: Template, architecture: Archite
     """Fused attention says its heads in an attribute."""
     if not template.attention:
         return
-    heads = {template.attention[layer]: count for layer, count in zip(architecture.layers, architecture.heads, strict=True)}
+    heads = {template.attention[layer]: count for layer, count, _ in architecture.per_layer()}
     for node in graph.node:
         if node.name in heads:
             for attribute in node.attribute:

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from instatune_deploy.graphs.edit import drop_unused, rename_tensor
-from instatune_deploy.graphs.template import Cut, Template
+from instatune_deploy.graphs.template import Cut, Remainder, Template
 from instatune_deploy.supernet.families.base import Family
 from instatune_deploy.supernet.network import SuperNetwork, layers_path
 
@@ -53,7 +53,8 @@ def export_template(network: SuperNetwork, inputs: dict[str, torch.Tensor], open
         for path in family.linears:
             _name_parameters(proto, f"{layer}{path}", weights)
     cuts = [_cuts(family, layer, set(weights)) for layer in layers]
-    return Template(_tidy(proto), shape, boundaries, tuple(cuts))
+    remainders = tuple(_remainders(proto, family, layer) for layer in layers)
+    return Template(_tidy(proto), shape, boundaries, tuple(cuts), remainders)
 
 
 class _Logits(nn.Module):
@@ -143,6 +144,17 @@ def _cuts(family: Family, layer: str, parameters: set[str]) -> tuple[Cut, ...]:
                 cuts.append(Cut(f"{layer}{path}.bias", 0, by))  # type: ignore[arg-type]
         cuts += [Cut(f"{layer}{path}.weight", 0, by) for path in inputs]  # type: ignore[arg-type]
     return tuple(cuts)
+
+
+def _remainders(proto: onnx.ModelProto, family: Family, layer: str) -> tuple[Remainder, ...]:
+    """The biases of a layer's output matrices, each with the sum that it is added in."""
+    readers = {name: node for node in proto.graph.node if node.op_type == "Add" for name in node.input}
+    found = []
+    for inputs, by in ((family.heads_in, "heads"), (family.mlp_in, "mlp")):
+        for path in inputs:
+            bias = f"{layer}{path}.bias"
+            found.append(Remainder(readers[bias].output[0], bias, by))  # type: ignore[arg-type]
+    return tuple(found)
 
 
 def _tidy(proto: onnx.ModelProto) -> onnx.ModelProto:

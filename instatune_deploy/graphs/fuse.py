@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -37,7 +38,7 @@ def fuse_template(template: Template, family: Family) -> Template:
     if not any(item.domain == DOMAIN for item in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     drop_unused(model)
-    return Template(_fuse_norms(model, template), template.shape, template.boundaries, tuple(cuts), tuple(names))
+    return replace(template, graph=_fuse_norms(model, template), cuts=tuple(cuts), attention=tuple(names))
 
 
 def _add_mask(model: onnx.ModelProto) -> str:

@@ -7,6 +7,7 @@ also be quantised afresh, with calibration of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def quantise_template(template: Template, runtime: str, precision: str, rows: Ro
     model = _quantise(template.model, runtime, precision, rows, narrow_weights, to_carve=True)
     sizes = {item.name: tuple(item.dims) for item in model.graph.initializer}
     cuts = tuple(tuple(new for cut in layer for new in _follow(cut, sizes)) for layer in template.cuts)
-    return Template(model, template.shape, template.boundaries, cuts, template.attention)
+    return replace(template, graph=model, cuts=cuts)
 
 
 def quantise_model(

@@ -30,12 +30,26 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Remainder:
+    """What is left of a layer's attention, or of its MLP, when it is gone: its output bias.
+
+    Whoever reads ``tensor`` reads the initialiser ``bias`` instead, (hidden_size,), which the residual sum broadcasts; the
+    nodes that computed ``tensor`` fall away.
+    """
+
+    tensor: str
+    bias: str
+    by: Literal["heads", "mlp"]
+
+
+@dataclass(frozen=True)
 class Template:
     """The full network as a graph.
 
     graph:      whole, or with its weights beside it (`load` gives that); it must not change
     boundaries: tensor names, the input of layer i at i and the output of the last layer at the end
     cuts:       per layer, what shrinks
+    remainders: per layer, what is read where there are no heads or no MLP neurons
     attention:  per layer, the name of the node whose ``num_heads`` attribute follows; empty where there is none
     """
 
@@ -43,7 +57,16 @@ class Template:
     shape: ModelShape
     boundaries: tuple[str, ...]
     cuts: tuple[tuple[Cut, ...], ...]
+    remainders: tuple[tuple[Remainder, ...], ...]
     attention: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """RuntimeError when a rewriting of the graph has lost what carving needs."""
+        graph = self.graph.graph.graph if isinstance(self.graph, Carved) else self.graph.graph
+        there = {name for node in graph.node for name in node.output} | {item.name for item in graph.initializer}
+        wanted = {name for layer in self.remainders for item in layer for name in (item.tensor, item.bias)}
+        if lost := sorted(wanted - there):
+            raise RuntimeError(f"the graph has no {lost[0]}")
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -82,6 +105,7 @@ class Template:
                 "shape": self.shape.to_json(),
                 "boundaries": self.boundaries,
                 "cuts": [[asdict(cut) for cut in cuts] for cuts in self.cuts],
+                "remainders": [[asdict(item) for item in items] for items in self.remainders],
                 "attention": self.attention,
             },
         )
@@ -95,5 +119,6 @@ class Template:
             shape=ModelShape(**value["shape"]),
             boundaries=tuple(value["boundaries"]),
             cuts=tuple(tuple(Cut(**cut) for cut in cuts) for cuts in value["cuts"]),
+            remainders=tuple(tuple(Remainder(**item) for item in items) for items in value["remainders"]),
             attention=tuple(value["attention"]),
         )

@@ -63,9 +63,10 @@ def load_inputs(settings: PipelineSettings) -> PipelineInputs:
     # what is wrong with the tokenizer is found before the training, not in it
     if len(inputs.tokenizer) > config.vocab_size:
         raise BadInput(f"{folder}: the tokenizer knows {len(inputs.tokenizer)} tokens, the model only {config.vocab_size}")
-    if len(inputs.data.texts["train"]) < settings.finetune.batch_size:
+    rows, step = len(inputs.data.texts["train"]), settings.finetune.batch_size * settings.finetune.gradient_accumulation_steps
+    if rows < step:
         raise BadInput(
-            f"{len(inputs.data.texts['train'])} training rows are fewer than one batch; "
-            f"set finetune.batch_size below {settings.finetune.batch_size} or give more data"
+            f"{rows} training rows are fewer than one batch; set finetune.batch_size times "
+            f"finetune.gradient_accumulation_steps below {step} or give more data"
         )
     return inputs

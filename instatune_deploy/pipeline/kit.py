@@ -24,7 +24,6 @@ from instatune_deploy.devices.reference import reference_graph
 from instatune_deploy.devices.results import RESULTS
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import MODULES
-from instatune_deploy.devices.space import DeploymentSpace
 from instatune_deploy.devices.store import open_store
 from instatune_deploy.files import clear_os_errors, file_sha256, write_text
 from instatune_deploy.pipeline.bench import Bench
@@ -77,8 +76,8 @@ def make_kit(job: Job, profile: ProfileSettings, output: Path, architectures: in
         search = job.settings.search
         if architectures is not None:
             search = search.model_copy(update={"initial": architectures})
-        design = Searcher(bench, search, None, job.seed, job.terminal).design()
-        space = DeploymentSpace(supernet.space, device.runs)
+        searcher = Searcher(bench, search, None, job.seed, job.terminal)
+        design, space = searcher.design(), searcher.space
         job.terminal.stage(f"kit for {device.name}: {len(design)} deployments")
         path = output / f"{device.name}.zip"
         with clear_os_errors(f"cannot write {path}"):

@@ -16,7 +16,7 @@ from instatune_deploy.errors import BadInput, TooNoisy
 from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
 from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, objectives, quality_lines, upper_ms
-from instatune_deploy.pipeline.supernet import versions_of
+from instatune_deploy.pipeline.training import versions_of
 from instatune_deploy.predict.features import feature_names, features
 from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
 from instatune_deploy.predict.quality import Quality, held_out
@@ -24,6 +24,7 @@ from instatune_deploy.search.base import Objectives
 from instatune_deploy.search.design import spread_over_cost
 from instatune_deploy.search.linas import Linas
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.space import SearchSpace
 from instatune_deploy.terminal import Advance, Terminal
 
 FULL_DESIGN = 3
@@ -58,7 +59,7 @@ class Searcher:
 
         With up to `FULL_DESIGN` runs every architecture is measured in every one, with more of them each run has its share.
         """
-        space, shape = self.bench.supernet.space, self.bench.supernet.shape
+        space, shape = self.architectures, self.bench.supernet.shape
 
         def macs(genotypes: np.ndarray) -> np.ndarray:
             return shape.macs(*space.sizes(genotypes), self.device.sequence_length)
@@ -72,7 +73,7 @@ class Searcher:
             prefer=np.array([space.encode(architecture) for architecture in space.uniform()]),
         )
         share = self.settings.initial * FULL_DESIGN // len(self.device.runs)
-        return self._space.shared_out(chosen, ALWAYS, max(MIN_MEASUREMENTS, share))
+        return self.space.shared_out(chosen, ALWAYS, max(MIN_MEASUREMENTS, share))
 
     def profile(self) -> list[Point]:
         """Measure the design."""
@@ -89,7 +90,7 @@ class Searcher:
             return predict
 
         strategy = Linas(
-            self._space,
+            self.space,
             fit,
             self.design(),
             np.array([self.budget.limit_ms if self.budget else np.inf, np.inf]),
@@ -108,10 +109,10 @@ class Searcher:
             found = self._measure(asked, label, believed_before=len(result.points))
             result.points += found
             for row, values in zip(asked, promised, strict=False):
-                architecture, run = self._space.decode(row)
+                architecture, run = self.space.decode(row)
                 result.predicted[architecture, run] = (float(values[0]), float(1 - values[1]))
             strategy.tell(
-                np.array([self._space.encode(point.architecture, point.run) for point in found]).reshape(-1, asked.shape[1]),
+                np.array([self.space.encode(point.architecture, point.run) for point in found]).reshape(-1, asked.shape[1]),
                 objectives(found, self.statistic),
             )
             if self.budget:
@@ -126,7 +127,7 @@ class Searcher:
                     raise self._too_noisy(len(asked) - len(found), len(asked))
                 break  # the space has no more, and all of it is measured
         result.volumes = strategy.volumes
-        full = self.bench.supernet.space.largest()
+        full = self.architectures.largest()
         if all(point.architecture != full for point in result.points):
             # not kept: everything is compared with the full model, and a later run may find it
             raise TooNoisy(
@@ -136,11 +137,17 @@ class Searcher:
         return result
 
     @property
-    def _space(self) -> DeploymentSpace:
-        return DeploymentSpace(self.bench.supernet.space, self.device.runs)
+    def architectures(self) -> SearchSpace:
+        """The super-network's space, with those MLP widths only that the device computes well."""
+        return self.bench.supernet.space.restricted(self.device.settings.width_multiple)
+
+    @property
+    def space(self) -> DeploymentSpace:
+        """What is searched: `design` is rows of it."""
+        return DeploymentSpace(self.architectures, self.device.runs)
 
     def _measure(self, genotypes: np.ndarray, label: str, believed_before: int = 0) -> list[Point]:
-        wanted = [self._space.decode(row) for row in genotypes]
+        wanted = [self.space.decode(row) for row in genotypes]
         refused: list[str] = []
         fresh = sum(not self.bench.known(*item) for item in wanted)
         self.terminal.stage(f"{label}: {len(wanted)} deployments, {fresh} of them not measured before")
@@ -179,20 +186,19 @@ class Searcher:
         advance(number, said)
 
     def _features(self, genotypes: np.ndarray) -> np.ndarray:
-        supernet = self.bench.supernet
-        return features(supernet.space, supernet.shape, genotypes, self.device.sequence_length)
+        return features(self.architectures, self.bench.supernet.shape, genotypes, self.device.sequence_length)
 
     def latency_sample(self, points: list[Point], run: Run) -> Sample:
         """Features and latencies (ms) of one way of running."""
         chosen = [point for point in points if point.run == run]
-        encode = self.bench.supernet.space.encode
+        encode = self.architectures.encode
         x = self._features(np.array([encode(point.architecture) for point in chosen]))
         return x, objectives(chosen, self.statistic)[:, 0]
 
     def accuracy_sample(self, points: list[Point]) -> Sample:
         """Features and accuracies; every network once in every runtime and precision, on however many threads it was run."""
         accuracies = {(point.architecture, self._kind(point.run)): point.accuracy for point in points}
-        encode = self.bench.supernet.space.encode
+        encode = self.architectures.encode
         x = self._features(np.array([encode(architecture) for architecture, _ in accuracies]))
         return self._with_kind(x, np.array([kind for _, kind in accuracies])), np.array(list(accuracies.values()))
 
@@ -214,7 +220,7 @@ class Searcher:
 
     def _predictors(self, points: list[Point]) -> tuple[dict[int, Predictor], Predictor]:
         """Latency by index of the run, and accuracy."""
-        names = feature_names(self.bench.supernet.space)
+        names = feature_names(self.architectures)
         latency = {}
         for index, run in enumerate(self.device.runs):
             if sum(point.run == run for point in points) >= MIN_MEASUREMENTS:
@@ -222,7 +228,7 @@ class Searcher:
         return latency, Predictor.fit(*self.accuracy_sample(points), self._accuracy_names(), relative=False, seed=self.seed)
 
     def _accuracy_names(self) -> list[str]:
-        return [*feature_names(self.bench.supernet.space), *(" ".join(kind) for kind in self._kinds[1:])]
+        return [*feature_names(self.architectures), *(" ".join(kind) for kind in self._kinds[1:])]
 
     def _fit(self, result: SearchResult) -> Objectives:
         """Predicted latency (ms) and error (1 - accuracy) of any deployments."""
@@ -242,7 +248,7 @@ class Searcher:
 
     def _judge(self, result: SearchResult) -> None:
         """How good the final predictors are on what they have not seen, beside the noise of what they learn."""
-        names = feature_names(self.bench.supernet.space)
+        names = feature_names(self.architectures)
 
         def judged(sample: Sample, names: list[str], relative: bool) -> Quality:
             return held_out(

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from instatune_deploy import __version__
-from instatune_deploy.devices.host import Host, this_host
-from instatune_deploy.devices.runtimes.registry import CPU_FLAGS
+from instatune_deploy.devices.host import Host
 from instatune_deploy.files import clear_os_errors, digest, file_sha256, read_json, whole_folder, write_json
 from instatune_deploy.pipeline.inputs import PipelineInputs
+from instatune_deploy.pipeline.teacher import Teacher, teacher_of, train_teacher
+from instatune_deploy.pipeline.training import (
+    alone,
+    computes_in_bf16,
+    progress,
+    save_model,
+    trained_on,
+    training_rows,
+    versions_of,
+)
 from instatune_deploy.supernet.shape import ModelShape
 from instatune_deploy.supernet.space import SearchSpace
 from instatune_deploy.terminal import Terminal
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
 
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 DONE = "supernet.json"
-GRAPHS_REVISION = 2
+GRAPHS_REVISION = 3
 """Raised when `graphs/` makes other graphs of the same network: templates that were kept are made anew."""
 
 
@@ -119,26 +125,15 @@ class Supernet:
             lock.release()
 
 
-def versions_of(*packages: str) -> dict[str, str]:
-    """Of this package and those that a result depends on."""
-    return {"instatune-deploy": __version__, **{name: version(name) for name in packages}}
+def supernet_key(inputs: PipelineInputs, space: SearchSpace, teacher: Teacher | None, seed: int, bf16: bool) -> str:
+    """Everything the weights of the super-network depend on.
 
-
-def supernet_key(inputs: PipelineInputs, space: SearchSpace, seed: int, bf16: bool) -> str:
-    """Everything the weights of the super-network depend on."""
-    settings = inputs.settings
-    return digest(
-        {
-            "model": inputs.model_sha256,
-            "data": inputs.data.key,
-            "max_length": settings.data.max_length,
-            "space": space.to_json(),
-            "finetune": settings.finetune.model_dump(exclude={"checkpoint_steps"}),
-            "seed": seed,
-            "bf16": bf16,
-            "versions": versions_of("torch", "transformers", "accelerate", "tokenizers"),
-        }
-    )[:16]
+    space: where layers are kept by importance, in any order: the right one follows from the model, the rows and the settings
+    """
+    # what the teacher is called says nothing on its weights
+    settings = inputs.settings.finetune.model_dump(exclude={"checkpoint_steps", "teacher", "teacher_sha256"})
+    value = {"space": space.to_json(), "finetune": settings, "teacher": None if teacher is None else teacher.key}
+    return digest({**trained_on(inputs, seed, bf16), **value})[:16]
 
 
 def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Terminal) -> Supernet:
@@ -149,35 +144,21 @@ def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Term
 
     model = load_pretrained(inputs.model_folder, inputs.data.label_names, seed)
     network = SuperNetwork(model)
-    space = SearchSpace.of(network.shape, inputs.settings.space)
-    bf16 = _bf16()
-    key = supernet_key(inputs, space, seed, bf16)
+    space = SearchSpace.of(network.shape, inputs.settings.space, range(network.shape.layers))
+    bf16 = computes_in_bf16()
+    teacher = teacher_of(inputs, work, seed, bf16)
+    key = supernet_key(inputs, space, teacher, seed, bf16)
     folder = work / "supernets" / key
-    with _alone(folder, terminal):
+    with alone(folder, "super-network", terminal):
         if not (folder / DONE).is_file():
-            _train(network, space, inputs, folder, key, seed, bf16, terminal)
+            if teacher is not None:
+                train_teacher(teacher, inputs, seed, bf16, terminal)
+            _train(network, inputs, teacher, folder, key, seed, bf16, terminal)
         else:
             terminal.result(f"fine-tuned before ({folder}), reused")
     supernet = load_supernet(folder)
     terminal.result(describe(supernet))
     return supernet
-
-
-@contextmanager
-def _alone(folder: Path, terminal: Terminal) -> Iterator[None]:
-    """One process at a time trains a super-network; another that wants the same waits for it. A killed one holds nothing."""
-    with clear_os_errors(f"cannot write {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            terminal.result("another process is training this super-network; waiting for it")
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def load_supernet(folder: Path) -> Supernet:
@@ -195,8 +176,8 @@ def describe(supernet: Supernet) -> str:
 
 def _train(
     network: SuperNetwork,
-    space: SearchSpace,
     inputs: PipelineInputs,
+    teacher: Teacher | None,
     folder: Path,
     key: str,
     seed: int,
@@ -205,23 +186,18 @@ def _train(
 ) -> None:
     from instatune_deploy.finetune.checkpoints import last_checkpoint
     from instatune_deploy.finetune.trainer import finetune
-    from instatune_deploy.supernet.importance import order_by_importance
-    from instatune_deploy.supernet.load import quiet_transformers
 
     settings = inputs.settings.finetune
     checkpoints = folder / "checkpoints"
     with clear_os_errors(f"cannot write {folder}"):
         checkpoints.mkdir(parents=True, exist_ok=True)
-        tokens, labels = inputs.tokens("train", inputs.settings.data.max_length)
-        rows = [
-            {name: values[index] for name, values in tokens.items()} | {"labels": int(label)}
-            for index, label in enumerate(labels)
-        ]
+        rows = training_rows(inputs)
+        space = _space(network, inputs, rows, folder, seed)
         if settings.importance_rows and last_checkpoint(checkpoints) is None:
             terminal.result(f"heads and neurons ordered by importance on {min(settings.importance_rows, len(rows))} rows")
-            order_by_importance(network, _batches(rows[: settings.importance_rows], inputs.tokenizer, settings.batch_size))
-        terminal.result(f"fine-tuning on {len(rows)} rows, {'bf16' if bf16 else 'float32'}, sampler {settings.sampler}")
-        with terminal.progress(_steps(inputs), "steps") as advance:
+        taught = "" if teacher is None else ", with a teacher"
+        terminal.result(f"fine-tuning on {len(rows)} rows, {'bf16' if bf16 else 'float32'}, sampler {settings.sampler}{taught}")
+        with progress(inputs, terminal) as report:
             log = finetune(
                 network,
                 space,
@@ -231,44 +207,45 @@ def _train(
                 checkpoints,
                 seed,
                 bf16,
-                lambda done, total, loss: advance(done, "" if loss != loss else f"loss {loss:.3f}"),
+                report,
+                teacher=None if teacher is None else teacher.folder,
+                log_folder=folder / "tensorboard",
             )
-        with whole_folder(folder / "model") as scratch, quiet_transformers():
-            network.model.save_pretrained(scratch)
-            inputs.tokenizer.save_pretrained(scratch)
-        facts = {"key": key, "labels": inputs.data.label_names, "space": space.to_json(), "shape": network.shape.to_json()}
+        save_model(network.model, inputs, folder / "model")
+        facts: dict[str, Any] = {
+            "key": key,
+            "labels": inputs.data.label_names,
+            "space": space.to_json(),
+            "shape": network.shape.to_json(),
+        }
         facts["weights"] = file_sha256(folder / "model" / "model.safetensors")
+        facts["teacher"] = None if teacher is None else file_sha256(teacher.folder / "model.safetensors")
         write_json(folder / DONE, {**facts, "seed": seed, "settings": settings.model_dump(), "log": log})
         shutil.rmtree(checkpoints)
 
 
-def _steps(inputs: PipelineInputs) -> int:
-    settings = inputs.settings.finetune
-    per_epoch = -(-len(inputs.data.texts["train"]) // settings.batch_size)
-    return settings.max_steps or -int(-settings.epochs * per_epoch // 1)
+def _space(network: SuperNetwork, inputs: PipelineInputs, rows: list[dict[str, Any]], folder: Path, seed: int) -> SearchSpace:
+    """The space; an order of the layers by importance is found once and kept for a training that is continued."""
+    settings = inputs.settings.space
+    if settings.keep_layers != "importance":
+        return SearchSpace.of(network.shape, settings)
+    path = folder / "layer_order.json"
+    if not path.is_file():
+        from transformers import DataCollatorWithPadding
 
+        from instatune_deploy.finetune.ordering import batches_for_importance
+        from instatune_deploy.supernet.importance import layer_order
 
-def _batches(rows: list[dict[str, Any]], tokenizer: Any, size: int) -> Any:
-    from transformers import DataCollatorWithPadding
-
-    collate = DataCollatorWithPadding(tokenizer)
-    # rows of like length together: padding is what most of the time would go to
-    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
-    return [dict(collate(ordered[start : start + size])) for start in range(0, len(ordered), size)]
+        training = inputs.settings.finetune
+        collate = DataCollatorWithPadding(inputs.tokenizer)
+        batches = batches_for_importance(rows, collate, training.importance_rows, training.batch_size, seed)
+        write_json(path, layer_order(network, batches))
+    return SearchSpace.of(network.shape, settings, read_json(path))
 
 
 def narrow_weights(host: Host) -> bool:
     """Whether int8 weights get 7 bits: x86 without VNNI adds up products of 8 bits in 16, which overflows."""
     return host.machine == "x86_64" and VNNI_FLAGS.isdisjoint(host.cpu_flags)
-
-
-def _bf16() -> bool:
-    """Whether this host computes in bf16 itself."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return not this_host().cpu_flags.isdisjoint(CPU_FLAGS["bf16"])
 
 
 def _list(values: tuple[int, ...]) -> str:

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import numpy as np
 
-from instatune_deploy.supernet.shape import ModelShape
+from instatune_deploy.supernet.shape import ModelShape, present
 from instatune_deploy.supernet.space import SearchSpace
+
+_COUNTED = {"heads": "attentions", "mlp_widths": "mlps"}
 
 
 def feature_names(space: SearchSpace) -> list[str]:
     """The columns of `features`, in order."""
     per_layer = [f"{what}_{layer}" for what in ("heads", "mlp_width") for layer in range(space.layers)]
-    return [*per_layer, "depth", "heads", "mlp_widths", "macs", "parameters"]
+    return [*per_layer, "depth", "heads", "mlp_widths", "macs", "parameters", *(_COUNTED[name] for name in _zeros(space))]
 
 
 def features(space: SearchSpace, shape: ModelShape, genotypes: np.ndarray, tokens: int) -> np.ndarray:
-    """(n, genes) int -> (n, features) float64, all of them at once. An absent layer has 0 heads and width 0."""
+    """(n, genes) int -> (n, features) float64, all of them at once. An absent layer has 0 heads and width 0.
+
+    Where the space lets whole attentions or MLPs go, how many there are is a feature too: each costs something that does not
+    depend on its size.
+    """
     heads, widths = space.sizes(genotypes)
+    of = {"heads": heads, "mlp_widths": widths}
     return np.column_stack(
         [
             heads,
             widths,
-            (heads > 0).sum(axis=1),
+            present(heads, widths).sum(axis=1),
             heads.sum(axis=1),
             widths.sum(axis=1),
             shape.macs(heads, widths, tokens),
             shape.parameters(heads, widths),
+            *((of[name] > 0).sum(axis=1) for name in _zeros(space)),
         ]
     ).astype(np.float64)
+
+
+def _zeros(space: SearchSpace) -> list[str]:
+    """Of heads and MLP widths, what may be 0 in a layer that is there."""
+    return [name for name in _COUNTED if 0 in getattr(space, name)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,9 @@ class Architecture:
     layers:     indices into the full model's layers, increasing
     heads:      attention heads kept of each (the first ones: heads are ordered by importance)
     mlp_widths: neurons kept of each layer's MLP (the first ones)
+
+    Either may be 0: the layer's whole attention, or its whole MLP, is gone, and only its output bias is left of it,
+    ``LayerNorm(x + bias)``. Where both would be 0 the layer is not kept.
     """
 
     layers: tuple[int, ...]
@@ -33,13 +36,20 @@ class Architecture:
             raise ValueError("an architecture needs at least one layer, and heads and MLP width of each")
         if list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
             raise ValueError(f"layers must increase and start at 0 or later: {self.layers}")
-        if min(self.heads) < 1 or min(self.mlp_widths) < 1:
-            raise ValueError("every kept layer needs at least one head and one MLP neuron")
+        if min(self.heads) < 0 or min(self.mlp_widths) < 0:
+            raise ValueError("heads and MLP widths are 0 or more")
+        for layer, heads, width in self.per_layer():
+            if not heads and not width:
+                raise ValueError(f"layer {layer} has neither heads nor MLP neurons: such a layer is not kept")
 
     @property
     def depth(self) -> int:
         """Number of layers."""
         return len(self.layers)
+
+    def per_layer(self) -> Iterator[tuple[int, int, int]]:
+        """Layer, heads and MLP width of every kept layer."""
+        return zip(self.layers, self.heads, self.mlp_widths, strict=True)
 
     @cached_property
     def digest(self) -> str:
@@ -59,7 +69,7 @@ class Architecture:
             raise BadInput(f"not an architecture: {error}") from error
 
     def __str__(self) -> str:
-        """For people: ``4 layers, heads 12-12-8-6, MLP 1536-1024-1024-512``."""
+        """For people: ``4 layers, heads 12-12-0-6, MLP 1536-1024-1024-512``."""
         heads = "-".join(map(str, self.heads)) if len(set(self.heads)) > 1 else str(self.heads[0])
         widths = "-".join(map(str, self.mlp_widths)) if len(set(self.mlp_widths)) > 1 else str(self.mlp_widths[0])
         return f"{counted(self.depth, 'layer')}, heads {heads}, MLP {widths}"

@@ -1,8 +1,10 @@
-"""Elastic modules: layers of torch that compute with a prefix of their weights."""
+"""Elastic modules: they compute with a prefix of their weights, or not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +15,8 @@ class ElasticLinear(nn.Linear):
     """A Linear that computes with its first ``active_out`` rows and ``active_in`` columns.
 
     input (..., active_in) -> output (..., active_out). What is inactive is not computed and gets no gradient; the
-    parameters, their names and the state dict are those of the Linear it was made from.
+    parameters, their names and the state dict are those of the Linear it was made from. Without any column the output is
+    the bias.
     """
 
     active_in: int
@@ -36,7 +39,9 @@ class ElasticLinear(nn.Linear):
 
     def extract(self) -> nn.Linear:
         """An ordinary Linear with a copy of the active weights."""
-        linear = nn.Linear(self.active_in, self.active_out, self.bias is not None, device="meta", dtype=self.weight.dtype)
+        # made with one feature: torch warns of initialising a weight of none
+        linear = nn.Linear(1, 1, self.bias is not None, device="meta", dtype=self.weight.dtype)
+        linear.in_features, linear.out_features = self.active_in, self.active_out
         linear.weight = nn.Parameter(self.weight[: self.active_out, : self.active_in].detach().clone())
         if self.bias is not None:
             linear.bias = nn.Parameter(self.bias[: self.active_out].detach().clone())
@@ -55,3 +60,48 @@ class ElasticLayers(nn.ModuleList):
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter([self[index] for index in self.active])
+
+
+class NoHeads(nn.Module):
+    """The attention module of an extracted layer without heads. It has no parameters."""
+
+    def forward(self, hidden: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
+        """hidden: (batch, tokens, hidden_size) -> (batch, tokens, 0), and no attention weights."""
+        return hidden.new_empty(*hidden.shape[:-1], 0), None
+
+
+class ElasticAttention(NoHeads):
+    """An attention module of a Hugging Face model that computes nothing, `NoHeads`, while it is not ``active``.
+
+    `of` makes a module of any class into one by giving it a class of both, so parameters, their names and the state dict
+    stay as they are.
+    """
+
+    active: bool = True
+    plain: type[nn.Module]
+    """The class it was before."""
+
+    @staticmethod
+    def of(module: nn.Module) -> ElasticAttention:
+        """Change ``module`` itself; it is active."""
+        module.__class__ = _elastic(type(module))  # type: ignore[arg-type]
+        assert isinstance(module, ElasticAttention)
+        return module
+
+    def forward(self, hidden: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        """The arguments and results of the class it was before."""
+        return (self.plain if self.active else NoHeads).forward(self, hidden, *rest, **named)  # type: ignore[arg-type]
+
+    def extract(self) -> nn.Module:
+        """An ordinary module: itself, which is no longer elastic, or `NoHeads`."""
+        if not self.active:
+            return NoHeads()
+        self.__dict__.pop("active", None)
+        self.__class__ = self.plain  # type: ignore[assignment]
+        return self
+
+
+@cache
+def _elastic(plain: type[nn.Module]) -> type[nn.Module]:
+    """One class for all modules of a class."""
+    return type(f"Elastic{plain.__name__}", (ElasticAttention, plain), {"plain": plain})

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from instatune_deploy.supernet.architecture import Architecture
-from instatune_deploy.supernet.elastic import ElasticLayers, ElasticLinear
+from instatune_deploy.supernet.elastic import ElasticAttention, ElasticLayers, ElasticLinear
 from instatune_deploy.supernet.families import family_of
 from instatune_deploy.supernet.families.base import Family
 from instatune_deploy.supernet.shape import ModelShape
@@ -35,6 +35,7 @@ class SuperNetwork(nn.Module):
                 linear = layer.get_submodule(path)
                 assert isinstance(linear, nn.Linear), path
                 _set(layer, path, ElasticLinear.of(linear))
+            ElasticAttention.of(layer.get_submodule(self.family.attention))
         self.architecture = self.shape.full()
         self.train(model.training)
 
@@ -61,7 +62,7 @@ class SuperNetwork(nn.Module):
     def activate(self, architecture: Architecture) -> None:
         """Make ``architecture`` the sub-network that `forward` runs. Costs no copy and no time."""
         self.layers.active = architecture.layers
-        for layer, heads, width in _per_layer(architecture):
+        for layer, heads, width in architecture.per_layer():
             _size(self.layers[layer], self.family, heads * self.shape.head_size, width)
         self.architecture = architecture
 
@@ -79,7 +80,8 @@ class SuperNetwork(nn.Module):
         """An ordinary Hugging Face model, in evaluation mode, that computes what `activate` makes this one compute.
 
         Its weights are copies. Heads and widths may differ from layer to layer, which no Hugging Face configuration can
-        say: the configuration tells the depth and, where all layers agree, the MLP width.
+        say: the configuration tells the depth and, where all layers agree, the MLP width. Of an attention without heads, or
+        an MLP without neurons, the output bias is left.
         """
         with self.active(architecture):
             # keep what is not in the network out of the copy
@@ -89,6 +91,7 @@ class SuperNetwork(nn.Module):
         for layer in layers:
             for path in self.family.linears:
                 _set(layer, path, _linear(layer, path).extract())
+            _set(layer, self.family.attention, _attention(layer, self.family).extract())
         _set(small, self._layers_path, nn.ModuleList(layers))
         small.config.num_hidden_layers = architecture.depth
         if len(set(architecture.mlp_widths)) == 1:
@@ -137,15 +140,12 @@ def model_shape(model: PreTrainedModel, family: Family) -> ModelShape:
         head_size=inner // sizes.num_attention_heads,
         fixed_parameters=total - of_layer * sizes.num_layers,
         layer_parameters=of_layer - weights - biases,
+        family=family.name,
     )
 
 
 def _layers(model: PreTrainedModel, family: Family) -> Any:
     return model.get_submodule(layers_path(model, family))
-
-
-def _per_layer(architecture: Architecture) -> Iterator[tuple[int, int, int]]:
-    return zip(architecture.layers, architecture.heads, architecture.mlp_widths, strict=True)
 
 
 def _size(layer: nn.Module, family: Family, inner: int, width: int) -> None:
@@ -154,11 +154,18 @@ def _size(layer: nn.Module, family: Family, inner: int, width: int) -> None:
             _linear(layer, path).active_out = size
         for path in inputs:
             _linear(layer, path).active_in = size
+    _attention(layer, family).active = inner > 0
 
 
 def _linear(layer: nn.Module, path: str) -> ElasticLinear:
     module = layer.get_submodule(path)
     assert isinstance(module, ElasticLinear), path
+    return module
+
+
+def _attention(layer: nn.Module, family: Family) -> ElasticAttention:
+    module = layer.get_submodule(family.attention)
+    assert isinstance(module, ElasticAttention), family.attention
     return module
 
 

@@ -24,6 +24,8 @@ class ModelShape:
     inside a layer are counted in ``layer_parameters``."""
     layer_parameters: int
     """Parameters of one layer that stay as long as the layer does (norms, output biases)."""
+    family: str = "bert"
+    """Name of the model's family, for what only it can say."""
 
     def full(self) -> Architecture:
         """The full network."""
@@ -32,7 +34,7 @@ class ModelShape:
     def macs(self, heads: np.ndarray, mlp_widths: np.ndarray, tokens: int) -> np.ndarray:
         """Multiply-accumulates of one input of ``tokens`` tokens; embeddings and classifier are not counted.
 
-        heads, mlp_widths: (..., layers), 0 where a layer is absent. Returns (...), float64.
+        heads, mlp_widths: (..., layers), 0 where there are none; a layer with neither is absent. Returns (...), float64.
 
         The standard transformer formula the InstaTune paper uses (arXiv 2308.15609): four projections, two attention
         products and two MLP matrices. BERT-base at 128 tokens: 11.17 G.
@@ -48,7 +50,8 @@ class ModelShape:
         inner = heads * self.head_size
         attention = 4 * self.hidden_size * inner + 3 * inner
         mlp = (2 * self.hidden_size + 1) * mlp_widths
-        return np.asarray((attention + mlp + (heads > 0) * self.layer_parameters).sum(axis=-1) + self.fixed_parameters)
+        layers = present(heads, mlp_widths) * self.layer_parameters
+        return np.asarray((attention + mlp + layers).sum(axis=-1) + self.fixed_parameters)
 
     def macs_of(self, architecture: Architecture, tokens: int) -> int:
         """`macs` of one architecture."""
@@ -61,3 +64,8 @@ class ModelShape:
     def to_json(self) -> dict[str, Any]:
         """A JSON value; ``ModelShape(**value)`` gives it back."""
         return dict(vars(self))
+
+
+def present(heads: np.ndarray, mlp_widths: np.ndarray) -> np.ndarray:
+    """Which layers are there, bool of the same shape: those with heads or MLP neurons."""
+    return (np.asarray(heads) > 0) | (np.asarray(mlp_widths) > 0)

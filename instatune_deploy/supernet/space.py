@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,52 +11,71 @@ import numpy as np
 from instatune_deploy.config import SpaceSettings
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.architecture import Architecture
-from instatune_deploy.supernet.shape import ModelShape
-
-# BERT-base in arXiv 2308.15609: layers 6..12 of 12, heads {6,8,10,12} of 12, MLP {1024,2048,3072} of 3072
-PAPER_HEADS = (1 / 2, 2 / 3, 5 / 6, 1)
-PAPER_MLP_WIDTHS = (1 / 3, 2 / 3, 1)
-WIDTH_STEP = 32
+from instatune_deploy.supernet.presets import preset_for
+from instatune_deploy.supernet.shape import ModelShape, present
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """Depth, heads per layer and MLP width per layer; the largest choice of each is the full model's own.
 
+    All choices increase. 0 heads, or an MLP width of 0, are choices like others: the layer's attention, or its MLP, is
+    gone. A layer of both is dropped, so the network is one without that layer. A network without any attention would look at
+    one token alone: there the last kept layer has the smallest number of heads that is not 0, and the smallest such width,
+    too, where there would be no layer at all.
+
+    layer_order: layers, most important first; only to keep layers by ``importance``. ``BadInput`` when it is missing then.
+
     A *genotype* is an integer vector of ``1 + 2 * layers`` genes: the index of the depth, then per layer of the full
     model the index of its heads, then per layer the index of its MLP width. Genes of layers that the depth does not
-    keep say nothing: `canonical` sets them to the largest choice, so that equal networks are equal rows.
+    keep say nothing, and a layer that is dropped may be one that a smaller depth does not keep: `canonical` gives each
+    network one genotype, with the smallest depth that keeps all its layers and the largest choice where genes say nothing.
     """
 
     layers: int
     depths: tuple[int, ...]
     heads: tuple[int, ...]
     mlp_widths: tuple[int, ...]
-    keep_layers: Literal["even", "first"] = "even"
+    keep_layers: Literal["even", "first", "importance"] = "even"
+    layer_order: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.keep_layers == "importance" and sorted(self.layer_order) != list(range(self.layers)):
+            found = list(self.layer_order) or "none"
+            raise BadInput(
+                f"space.keep_layers: 'importance' needs the order of the model's {self.layers} layers by it (found {found})"
+            )
 
     @classmethod
-    def of(cls, shape: ModelShape, settings: SpaceSettings) -> SearchSpace:
-        """The space that ``settings`` describe for a model; the paper's proportions where they say nothing.
+    def of(cls, shape: ModelShape, settings: SpaceSettings, layer_order: Sequence[int] | None = None) -> SearchSpace:
+        """The space that ``settings`` describe for a model; the preset's proportions where they say nothing.
 
         The full model's own depth, heads and width always belong to it. ``BadInput`` for a choice the model lacks.
         """
-        depths = settings.depths or range((shape.layers + 1) // 2, shape.layers + 1)
-        heads = settings.heads or [max(1, round(shape.heads * part)) for part in PAPER_HEADS]
-        widths = settings.mlp_widths or [_stepped(shape.mlp_width * part, shape.mlp_width) for part in PAPER_MLP_WIDTHS]
-        for name, choices, most in (
-            ("depths", depths, shape.layers),
-            ("heads", heads, shape.heads),
-            ("mlp_widths", widths, shape.mlp_width),
-        ):
-            if max(choices) > most:
-                raise BadInput(f"space.{name}: {max(choices)} is more than the model has ({most})")
+        preset = preset_for(settings.preset, shape)
+        depths = preset.depths_of(shape) if settings.depths is None else settings.depths
+        heads = preset.heads_of(shape) if settings.heads is None else settings.heads
+        widths = settings.mlp_widths
+        if widths is None:
+            widths = preset.mlp_widths_of(shape, settings.width_multiple)
         return cls(
             layers=shape.layers,
-            depths=tuple(sorted({*depths, shape.layers})),
-            heads=tuple(sorted({*heads, shape.heads})),
-            mlp_widths=tuple(sorted({*widths, shape.mlp_width})),
+            depths=_choices("depths", depths, 1, shape.layers, "layers"),
+            heads=_choices("heads", heads, 0, shape.heads, "heads in a layer"),
+            mlp_widths=_choices("mlp_widths", widths, 0, shape.mlp_width, "MLP neurons in a layer"),
             keep_layers=settings.keep_layers,
+            layer_order=tuple(layer_order or ()) if settings.keep_layers == "importance" else (),
         )
+
+    def restricted(self, width_multiple: int | None) -> SearchSpace:
+        """The same with those MLP widths only that are multiples of ``width_multiple``; the full width and 0 stay.
+
+        All its members are members of this one. None restricts nothing.
+        """
+        if width_multiple is None:
+            return self
+        widths = [width for width in self.mlp_widths[:-1] if width % width_multiple == 0]
+        return replace(self, mlp_widths=(*widths, self.mlp_widths[-1]))
 
     @property
     def genes(self) -> int:
@@ -68,14 +88,21 @@ class SearchSpace:
         per_layer = [len(self.heads)] * self.layers + [len(self.mlp_widths)] * self.layers
         return np.array([len(self.depths), *per_layer])
 
+    @property
+    def drops_layers(self) -> bool:
+        """Whether a layer can have neither heads nor MLP neurons."""
+        return self.heads[0] == self.mlp_widths[0] == 0
+
     def kept_layers(self, depth: int) -> tuple[int, ...]:
         """The layers that a network of ``depth`` layers keeps.
 
         ``even``: evenly spaced with the first and the last (a single one is the last); ``first``: the first ones, as in
-        the paper.
+        the paper; ``importance``: the most important ones.
         """
         if self.keep_layers == "first":
             return tuple(range(depth))
+        if self.keep_layers == "importance":
+            return tuple(sorted(self.layer_order[:depth]))
         if depth == 1:
             return (self.layers - 1,)
         # integer arithmetic: halves round down, on every platform
@@ -91,47 +118,61 @@ class SearchSpace:
 
     def canonical(self, genotypes: np.ndarray) -> np.ndarray:
         """(n, genes) int -> the same networks, one genotype each."""
-        absent = ~self.keep_mask()[genotypes[:, 0]]
-        result = genotypes.copy()
-        for start, largest in ((1, len(self.heads) - 1), (1 + self.layers, len(self.mlp_widths) - 1)):
-            part = result[:, start : start + self.layers]
-            part[absent] = largest
-        return result
+        heads, widths = self.sizes(genotypes)
+        mask = self.keep_mask()
+        lacking = (present(heads, widths)[:, None] & ~mask).any(axis=2)
+        depths = lacking.argmin(axis=1)
+        absent = ~mask[depths]
+        heads, widths = np.searchsorted(self.heads, heads), np.searchsorted(self.mlp_widths, widths)
+        heads[absent], widths[absent] = len(self.heads) - 1, len(self.mlp_widths) - 1
+        return np.column_stack([depths, heads, widths]).astype(genotypes.dtype)
 
     def sizes(self, genotypes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n, genes) int -> heads and MLP widths, (n, layers) int each, 0 where a layer is absent."""
-        present = self.keep_mask()[genotypes[:, 0]]
-        heads = np.array(self.heads)[genotypes[:, 1 : 1 + self.layers]]
-        widths = np.array(self.mlp_widths)[genotypes[:, 1 + self.layers : self.genes]]
-        return heads * present, widths * present
+        """(n, genes) int -> heads and MLP widths, (n, layers) int each, 0 where there are none; both where no layer is."""
+        kept = self.keep_mask()[genotypes[:, 0]]
+        heads = np.array(self.heads)[genotypes[:, 1 : 1 + self.layers]] * kept
+        widths = np.array(self.mlp_widths)[genotypes[:, 1 + self.layers : self.genes]] * kept
+        last = self.layers - 1 - kept[:, ::-1].argmax(axis=1)
+        for sizes, choices, lacking in (
+            (widths, self.mlp_widths, ~present(heads, widths).any(axis=1)),
+            (heads, self.heads, ~heads.any(axis=1)),
+        ):
+            sizes[lacking, last[lacking]] = _least(choices)
+        return heads, widths
 
     def decode(self, genotype: np.ndarray) -> Architecture:
         """(genes,) int -> the Architecture it builds."""
-        layers = self.kept_layers(self.depths[int(genotype[0])])
-        return Architecture(
-            layers,
-            tuple(self.heads[int(genotype[1 + layer])] for layer in layers),
-            tuple(self.mlp_widths[int(genotype[1 + self.layers + layer])] for layer in layers),
-        )
+        heads, widths = (sizes[0] for sizes in self.sizes(genotype[None]))
+        layers = np.flatnonzero(present(heads, widths))
+        return Architecture(*(tuple(values.tolist()) for values in (layers, heads[layers], widths[layers])))
 
     def encode(self, architecture: Architecture) -> np.ndarray:
         """The canonical genotype, (genes,) int64; ``BadInput`` for an architecture of another space."""
-        if architecture not in self:
+        depth = self._depth(architecture)
+        if depth is None:
             raise BadInput(f"architecture ({architecture}) is not in the search space")
         genotype = self.choices - 1
-        genotype[0] = self.depths.index(architecture.depth)
-        for layer, heads, width in zip(architecture.layers, architecture.heads, architecture.mlp_widths, strict=True):
+        genotype[0] = self.depths.index(depth)
+        for layer in self.kept_layers(depth):
+            genotype[[1 + layer, 1 + self.layers + layer]] = 0
+        for layer, heads, width in architecture.per_layer():
             genotype[1 + layer] = self.heads.index(heads)
             genotype[1 + self.layers + layer] = self.mlp_widths.index(width)
         return genotype
 
     def __contains__(self, architecture: Architecture) -> bool:
-        return (
-            architecture.depth in self.depths
-            and architecture.layers == self.kept_layers(architecture.depth)
-            and set(architecture.heads) <= set(self.heads)
-            and set(architecture.mlp_widths) <= set(self.mlp_widths)
-        )
+        return self._depth(architecture) is not None
+
+    def _depth(self, architecture: Architecture) -> int | None:
+        """The smallest depth that can build it; None when none can."""
+        known = set(architecture.heads) <= set(self.heads) and set(architecture.mlp_widths) <= set(self.mlp_widths)
+        if not known or not any(architecture.heads):
+            return None
+        for depth in self.depths:
+            kept = self.kept_layers(depth)
+            if architecture.layers == kept or (self.drops_layers and set(architecture.layers) <= set(kept)):
+                return depth
+        return None
 
     def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """``count`` genotypes, every gene uniform over its choices: (count, genes) int64, canonical."""
@@ -142,37 +183,71 @@ class SearchSpace:
         return self.decode(self.choices - 1)
 
     def smallest(self) -> Architecture:
-        """The smallest depth with the fewest heads and the smallest MLPs."""
-        return self.decode(np.zeros(self.genes, dtype=np.int64))
+        """The smallest depth with the fewest heads and the smallest MLPs that are not 0."""
+        depth = self.depths[0]
+        return Architecture(self.kept_layers(depth), (_least(self.heads),) * depth, (_least(self.mlp_widths),) * depth)
 
     def uniform(self) -> list[Architecture]:
-        """Every member whose layers are all alike."""
+        """Every member whose layers are all alike, with heads and MLP neurons."""
         return [
             Architecture(self.kept_layers(depth), (heads,) * depth, (width,) * depth)
             for depth in self.depths
             for heads in self.heads
             for width in self.mlp_widths
+            if heads and width
         ]
 
     def count(self) -> int:
         """Number of different architectures."""
-        per_layer = len(self.heads) * len(self.mlp_widths)
-        return sum(per_layer**depth for depth in self.depths)
+        every = self._ways(len(self.heads) * len(self.mlp_widths))
+        return every - self._ways(len(self.mlp_widths)) if self.heads[0] == 0 else every
+
+    def _ways(self, per_layer: int) -> int:
+        """Number of networks, none at all among them where layers are dropped, when each layer has so many choices."""
+        if not self.drops_layers:
+            return sum(per_layer**depth for depth in self.depths)
+        # any of the layers that a depth keeps may be dropped; depths may share layers, so layer by layer:
+        # in how many ways can those so far be chosen so that just these depths (bits of a number) keep all that are there?
+        sets = [set(self.kept_layers(depth)) for depth in self.depths]
+        sets = [kept for kept in sets if not any(kept < other for other in sets)]
+        ways = {(1 << len(sets)) - 1: 1}
+        for layer in range(self.layers):
+            keeping = sum(1 << index for index, kept in enumerate(sets) if layer in kept)
+            after = dict(ways)
+            for depths, count in ways.items():
+                if depths & keeping:
+                    after[depths & keeping] = after.get(depths & keeping, 0) + count * (per_layer - 1)
+            ways = after
+        return sum(ways.values())
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value; `from_json` gives the same space back."""
         sizes = {name: list(getattr(self, name)) for name in ("depths", "heads", "mlp_widths")}
-        return {"layers": self.layers, **sizes, "keep_layers": self.keep_layers}
+        order = {"layer_order": list(self.layer_order)} if self.layer_order else {}
+        return {"layers": self.layers, **sizes, "keep_layers": self.keep_layers, **order}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SearchSpace:
         """The inverse of `to_json`."""
         sizes = {name: tuple(value[name]) for name in ("depths", "heads", "mlp_widths")}
-        return cls(layers=value["layers"], **sizes, keep_layers=value["keep_layers"])
+        order = tuple(value.get("layer_order", ()))
+        return cls(layers=value["layers"], **sizes, keep_layers=value["keep_layers"], layer_order=order)
 
 
-def _stepped(width: float, most: int) -> int:
-    """The multiple of `WIDTH_STEP` nearest to ``width``; the full width, and small models, keep the plain number."""
-    if width == most or most < 4 * WIDTH_STEP:
-        return max(1, round(width))
-    return max(WIDTH_STEP, round(width / WIDTH_STEP) * WIDTH_STEP)
+def _choices(key: str, given: Sequence[int], least: int, most: int, what: str) -> tuple[int, ...]:
+    """``given`` in order, each once, and the full model's own; ``BadInput`` when the model cannot have them."""
+    has = f"the model has {most} {what}"
+    if not given:
+        raise BadInput(f"space.{key}: the list is empty; {has}: give numbers from {least} to {most}, or leave the key out")
+    if max(given) > most:
+        raise BadInput(f"space.{key}: {max(given)} is more than the model has ({most})")
+    if min(given) < least:
+        raise BadInput(f"space.{key}: {min(given)} is too few; {has}: give numbers from {least} to {most}")
+    if max(given) == 0:
+        raise BadInput(f"space.{key}: there is only 0; {has}: give a number from 1 to {most} as well")
+    return tuple(sorted({*given, most}))
+
+
+def _least(choices: tuple[int, ...]) -> int:
+    """The smallest that is not 0."""
+    return next(size for size in choices if size)

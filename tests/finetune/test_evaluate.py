@@ -60,3 +60,30 @@ def test_perfect_and_wrong(evaluator: Evaluator, tiny_space: SearchSpace) -> Non
     assert evaluator.accuracy(tiny_space.largest()) == 1.0
     evaluator.labels = 1 - evaluator.labels
     assert evaluator.accuracy(tiny_space.largest()) == 0.0
+
+
+def test_every_architecture_is_computed_once(
+    evaluator: Evaluator, tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    compute = Evaluator._compute
+    monkeypatch.setattr(Evaluator, "_compute", lambda self, member: computed.append(member) or compute(self, member))
+    members = [tiny_space.smallest(), tiny_space.largest(), tiny_space.smallest()]
+    found = evaluator.evaluate(members)
+    assert set(found) == set(members)
+    assert evaluator.evaluate(members) == found
+    assert found[members[0]] == evaluator.accuracy(members[0])
+    assert computed == members[:2]
+
+
+def test_other_weights_are_computed_anew(evaluator: Evaluator, tiny_space: SearchSpace) -> None:
+    before = evaluator.logits(tiny_space.smallest())
+    bias = evaluator.network.model.classifier.bias
+    with torch.no_grad():
+        bias += 1
+    np.testing.assert_allclose(evaluator.logits(tiny_space.smallest()), before + 1, atol=1e-5)
+    bias.data = bias.data + 1  # another tensor
+    np.testing.assert_allclose(evaluator.logits(tiny_space.smallest()), before + 2, atol=1e-5)
+    bias.data.add_(1)  # what autograd does not see
+    evaluator.forget()
+    np.testing.assert_allclose(evaluator.logits(tiny_space.smallest()), before + 3, atol=1e-5)

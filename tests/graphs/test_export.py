@@ -43,6 +43,8 @@ def test_template_names_what_can_be_cut(cases: dict[str, Case], model_type: str)
             ("intermediate.dense.bias", 0, "mlp", 1),
             ("output.dense.weight", 0, "mlp", 1),
         }
+        remainders = [(item.bias.removeprefix(f"{prefix}.{layer}."), item.by) for item in template.remainders[layer]]
+        assert remainders == [("attention.output.dense.bias", "heads"), ("output.dense.bias", "mlp")]
         for cut in cuts:
             assert values[cut.initializer][cut.axis] == (32 if cut.by == "heads" else 64)
 

@@ -215,6 +215,17 @@ def test_a_carved_graph_afresh(quantised: Quantised) -> None:
         assert (fresh[f"{name}.scale"] < kept[f"{name}.scale"]).any()
 
 
+def test_without_heads_or_neurons(quantised: Quantised) -> None:
+    """As near as other networks, carved from the quantised template or quantised afterwards."""
+    architecture = Architecture((0, 1, 2, 3), (0, 3, 2, 0), (64, 0, 5, 33))
+    graphs = [carve(quantised.template, architecture), quantised.again(carve(quantised.source, architecture))]
+    inputs = [quantised.case.inputs(seed) for seed in range(8)]
+    exact = [quantised.case.logits(architecture, row) for row in inputs]
+    for graph in graphs:
+        errors = [np.abs(run(graph, row, quantised.runtime) - want).mean() for row, want in zip(inputs, exact, strict=True)]
+        assert np.median(errors) < 0.1
+
+
 def test_narrow_weights(quantised: Quantised) -> None:
     narrow = values_of(quantised.again(carve(quantised.source, Architecture((1,), (2,), (9,))), narrow_weights=True))
     weights = [value for name, value in narrow.items() if value.dtype == np.int8 and value.ndim == 2 and ".layer." in name]

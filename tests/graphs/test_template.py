@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def test_save_and_load(bert: Case, variant: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["some-name.json", "some-name.onnx", "some-name.weights"]
     loaded = Template.load(tmp_path, "some-name")
     assert loaded.model == template.model
-    for field in ("shape", "boundaries", "cuts", "attention", "structure"):
+    for field in ("shape", "boundaries", "cuts", "remainders", "attention", "structure"):
         assert getattr(loaded, field) == getattr(template, field)
     architecture = Architecture((0, 3), (1, 2), (3, 4))
     assert carve(loaded, architecture) == carve(template, architecture)
@@ -78,4 +79,11 @@ def test_structure_depends_on_shapes_held_in_initialisers(bert: Case) -> None:
     model.CopyFrom(bert.plain.model)
     item = next(item for item in model.graph.initializer if -1 in numpy_helper.to_array(item).reshape(-1).tolist())
     item.CopyFrom(numpy_helper.from_array(np.where((old := numpy_helper.to_array(item)) == -1, 7, old), item.name))
-    assert Template(model, bert.plain.shape, bert.plain.boundaries, bert.plain.cuts).structure != bert.plain.structure
+    assert Template(model, bert.plain.shape, bert.plain.boundaries, bert.plain.cuts, ()).structure != bert.plain.structure
+
+
+@pytest.mark.parametrize("part", ["tensor", "bias"])
+def test_a_graph_that_lost_what_carving_needs(bert: Case, part: str) -> None:
+    remainders = ((replace(bert.plain.remainders[0][0], **{part: "elsewhere"}),),)
+    with pytest.raises(RuntimeError, match=r"^the graph has no elsewhere$"):
+        replace(bert.plain, remainders=remainders)

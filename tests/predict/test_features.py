@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from instatune_deploy.predict.features import feature_names, features
+from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.shape import ModelShape
 from instatune_deploy.supernet.space import SearchSpace
 
@@ -32,6 +33,19 @@ def test_equal_networks_have_equal_features() -> None:
     """Genes of an absent layer say nothing."""
     rows = features(SPACE, SHAPE, np.array([[0, 0, 1, 0, 1], [0, 1, 1, 1, 1]]), tokens=3)
     assert rows[0].tolist() == rows[1].tolist()
+
+
+def test_attentions_and_mlps_are_counted_where_they_may_be_gone() -> None:
+    space = SearchSpace(layers=2, depths=(1, 2), heads=(0, 1, 2), mlp_widths=(0, 4))
+    rows = np.array([space.encode(Architecture((0, 1), (0, 2), (4, 0))), space.encode(Architecture((0, 1), (1, 1), (4, 0)))])
+    assert feature_names(space)[4:] == ["depth", "heads", "mlp_widths", "macs", "parameters", "attentions", "mlps"]
+    found = features(space, SHAPE, rows, tokens=3)
+    # 4 * 3 * 8 * 8 + 2 * 3 * 3 * 8 = 912 and 2 * 3 * 8 * 4 = 192; 4 * 8 * 8 + 3 * 8 = 280 and 17 * 4 = 68, 10 each, 100
+    assert found[0].tolist() == [0, 2, 4, 0, 2, 2, 4, 912 + 192, 280 + 68 + 20 + 100, 1, 1]
+    assert found[1, -2:].tolist() == [2, 1]
+    only_heads = SearchSpace(layers=2, depths=(1, 2), heads=(0, 1, 2), mlp_widths=(2, 4))
+    assert feature_names(only_heads)[-2:] == ["parameters", "attentions"]
+    assert features(only_heads, SHAPE, rows * 0, tokens=3).shape == (2, len(feature_names(only_heads)))
 
 
 def test_no_networks() -> None:

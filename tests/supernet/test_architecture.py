@@ -31,6 +31,12 @@ def test_depth_and_text() -> None:
     assert SMALL.depth == 3
     assert str(SMALL) == "3 layers, heads 4-2-1, MLP 16-16-8"
     assert str(Architecture((0, 1), (4, 4), (16, 16))) == "2 layers, heads 4, MLP 16"
+    assert str(Architecture((0, 1, 2), (12, 0, 8), (0, 5, 0))) == "3 layers, heads 12-0-8, MLP 0-5-0"
+    assert str(Architecture((1,), (2,), (0,))) == "1 layer, heads 2, MLP 0"
+
+
+def test_per_layer() -> None:
+    assert list(SMALL.per_layer()) == [(0, 4, 16), (2, 2, 16), (5, 1, 8)]
 
 
 @pytest.mark.parametrize(
@@ -58,8 +64,9 @@ def test_others_are_not_equal_and_have_another_digest(other: Architecture) -> No
         ((1, 0), (1, 1), (1, 1), "must increase"),
         ((1, 1), (1, 1), (1, 1), "must increase"),
         ((-1, 0), (1, 1), (1, 1), "must increase"),
-        ((0, 1), (0, 1), (1, 1), "at least one head"),
-        ((0, 1), (1, 1), (1, 0), "at least one head"),
+        ((0, 1), (-1, 1), (1, 1), "0 or more"),
+        ((0, 1), (1, 1), (1, -1), "0 or more"),
+        ((0, 3), (1, 0), (1, 0), "layer 3 has neither heads nor MLP neurons"),
     ],
 )
 def test_impossible_ones(layers: tuple[int, ...], heads: tuple[int, ...], widths: tuple[int, ...], message: str) -> None:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import copy
+import warnings
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from instatune_deploy.supernet.elastic import ElasticLayers, ElasticLinear
+from instatune_deploy.supernet.elastic import ElasticAttention, ElasticLayers, ElasticLinear, NoHeads
 
 
 def elastic(bias: bool = True) -> tuple[nn.Linear, ElasticLinear]:
@@ -32,7 +37,7 @@ def test_prefix_by_hand() -> None:
     assert made(torch.tensor([[1.0, 2.0]])).tolist() == [[0 + 2 + 10, 5 + 12 + 11, 10 + 22 + 12]]
 
 
-@given(st.integers(1, 5), st.integers(1, 4), st.booleans())
+@given(st.integers(0, 5), st.integers(0, 4), st.booleans())
 def test_extract_computes_the_same_with_its_own_weights(active_in: int, active_out: int, bias: bool) -> None:
     linear, made = elastic(bias)
     made.active_in, made.active_out = active_in, active_out
@@ -67,3 +72,64 @@ def test_layers_iterate_only_the_active_ones() -> None:
     assert len(layers) == 4
     assert layers[2] is plain[2]
     assert list(layers.state_dict()) == list(plain.state_dict())
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_without_columns_the_bias_is_left(bf16: bool) -> None:
+    _, made = elastic()
+    made.active_in = 0
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        output = made(torch.empty(2, 3, 0))
+    assert output.dtype == (torch.bfloat16 if bf16 else torch.float32)
+    assert output.shape == (2, 3, 4)
+    assert (output == torch.tensor([10.0, 11, 12, 13])).all()
+    output.sum().backward()
+    assert made.bias.grad.tolist() == [6, 6, 6, 6]
+    assert made.weight.grad is None or not made.weight.grad.any()
+
+
+def test_extracting_nothing_warns_of_nothing() -> None:
+    _, made = elastic()
+    made.active_in = made.active_out = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small = made.extract()
+    assert [tuple(value.shape) for value in small.state_dict().values()] == [(0, 0), (0,)]
+
+
+class Doubled(nn.Module):
+    """An attention that counts how often it is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Linear(4, 6)
+        self.runs = 0
+
+    def forward(self, hidden_states: torch.Tensor, mask: Any = None, scale: float = 1.0) -> tuple[torch.Tensor, str]:
+        self.runs += 1
+        return scale * self.value(hidden_states), "weights"
+
+
+def test_attention_computes_what_it_did_or_nothing() -> None:
+    module = Doubled()
+    names, hidden = list(module.state_dict()), torch.randn(2, 3, 4)
+    made = ElasticAttention.of(module)
+    assert made is module
+    assert isinstance(made, Doubled)
+    assert type(made) is type(ElasticAttention.of(Doubled()))
+    assert list(made.state_dict()) == names
+    output, weights = made(hidden, None, scale=2.0)
+    torch.testing.assert_close(output, 2 * module.value(hidden))
+    assert (weights, module.runs) == ("weights", 1)
+    made.active = False
+    output, weights = copy.deepcopy(made)(hidden.bfloat16(), None, scale=2.0)
+    assert (output.shape, output.dtype, weights, module.runs) == ((2, 3, 0), torch.bfloat16, None, 1)
+
+
+def test_extracted_attention_is_ordinary() -> None:
+    made = ElasticAttention.of(Doubled())
+    made.active = False
+    assert type(made.extract()) is NoHeads
+    made.active = True
+    assert type(made.extract()) is Doubled
+    assert "active" not in vars(made)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.architecture import Architecture
-from instatune_deploy.supernet.elastic import ElasticLayers, ElasticLinear
+from instatune_deploy.supernet.elastic import ElasticAttention, ElasticLayers, ElasticLinear, NoHeads
 from instatune_deploy.supernet.families import FAMILIES
 from instatune_deploy.supernet.network import SuperNetwork
 
@@ -73,6 +74,8 @@ def test_every_part_of_an_architecture_matters(tiny_network: SuperNetwork) -> No
         Architecture((0, 2, 3), (4, 4, 4), (64, 64, 64)),
         Architecture((0, 1, 2, 3), (4, 4, 3, 4), (64, 64, 64, 64)),
         Architecture((0, 1, 2, 3), (4, 4, 4, 4), (63, 64, 64, 64)),
+        Architecture((0, 1, 2, 3), (4, 0, 4, 4), (64, 64, 64, 64)),
+        Architecture((0, 1, 2, 3), (4, 4, 4, 4), (64, 0, 64, 64)),
     ]
     outputs = [logits(tiny_network.extract(member), inputs()) for member in members]
     for one, other in itertools.combinations(outputs, 2):
@@ -109,10 +112,72 @@ def test_one_layer_alone_by_torch(tiny_network: SuperNetwork) -> None:
     torch.testing.assert_close(logits(tiny_network.extract(architecture), batch), linear(pooled, "classifier"), rtol=0, atol=1e-5)
 
 
+def _count_calls(module: nn.Module, called: list[str], name: str) -> None:
+    module.register_forward_hook(lambda *_: called.append(name))
+
+
+@pytest.mark.parametrize("extracted", [False, True])
+def test_what_is_gone_is_its_output_bias_and_is_not_computed(tiny_network: SuperNetwork, extracted: bool) -> None:
+    architecture = Architecture((1, 2, 3), (0, 2, 3), (5, 0, 64))
+    tiny_network.activate(architecture)
+    model = tiny_network.extract(architecture) if extracted else tiny_network.model
+    layers = model.bert.encoder.layer
+    first, second = (layers[0], layers[1]) if extracted else (layers[1], layers[2])
+    called: list[str] = []
+    seen: dict[str, torch.Tensor] = {}
+    for layer, name in ((first, "first"), (second, "second")):
+        for path, module in layer.named_modules():
+            if path in ("attention.self.query", "attention.self.key", "attention.self.value"):
+                _count_calls(module, called, f"{name} {path}")
+    for module, name in ((first.attention, "attention"), (second.output, "mlp")):
+        module.register_forward_hook(lambda _, given, result, name=name: seen.update({name: (given[-1], result)}))
+    first.attention.register_forward_pre_hook(lambda module, given: seen.update(x=given[0]))
+    logits(model, inputs())
+    assert called == ["second attention.self.query", "second attention.self.key", "second attention.self.value"]
+    weights = tiny_network.model.state_dict()
+
+    def left(hidden: torch.Tensor, name: str) -> torch.Tensor:
+        norm = (weights[f"{name}.LayerNorm.weight"], weights[f"{name}.LayerNorm.bias"])
+        return nn.functional.layer_norm(hidden + weights[f"{name}.dense.bias"], (32,), *norm, 1e-12)
+
+    torch.testing.assert_close(seen["attention"][1][0], left(seen["x"], "bert.encoder.layer.1.attention.output"))
+    torch.testing.assert_close(seen["mlp"][1], left(seen["mlp"][0], "bert.encoder.layer.2.output"))
+
+
+def test_extracted_without_heads(tiny_network: SuperNetwork) -> None:
+    small = tiny_network.extract(Architecture((0, 1), (0, 4), (64, 0)))
+    first, second = small.bert.encoder.layer
+    assert type(first.attention.self) is NoHeads
+    assert type(second.attention.self).__name__ == "BertSelfAttention"
+    names = {name for name in small.state_dict() if "layer.0.attention." in name}
+    assert names == {f"bert.encoder.layer.0.attention.output.{end}" for end in (
+        "dense.weight", "dense.bias", "LayerNorm.weight", "LayerNorm.bias")}  # fmt: skip
+    assert first.attention.output.dense.weight.shape == (32, 0)
+    assert (second.intermediate.dense.weight.shape, second.output.dense.weight.shape) == ((0, 32), (32, 0))
+    # the super-network still has all of them
+    assert all(isinstance(layer.attention.self, ElasticAttention) for layer in tiny_network.layers)
+    torch.testing.assert_close(logits(copy.deepcopy(small), inputs()), logits(small, inputs()))
+
+
+def test_training_without_heads_and_neurons_in_bf16(tiny_network: SuperNetwork) -> None:
+    tiny_network.train()
+    tiny_network.activate(Architecture((0, 1, 3), (0, 2, 4), (9, 0, 64)))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = tiny_network(**inputs(), labels=torch.tensor([0, 1, 0])).loss
+    loss.backward()
+    assert torch.isfinite(loss)
+    first, second = tiny_network.layers[0], tiny_network.layers[1]
+    assert all(parameter.grad is None for parameter in first.attention.self.parameters())
+    assert not first.attention.output.dense.weight.grad.any()
+    assert not second.output.dense.weight.grad.any()
+    for linear in (first.attention.output.dense, second.output.dense):
+        assert linear.bias.grad.abs().min() > 0
+
+
 def test_extracted_is_an_ordinary_model(tiny_network: SuperNetwork, make_model: Callable[..., Any]) -> None:
     small = tiny_network.extract(MIXED)
     assert type(small) is type(make_model())
-    assert not [module for module in small.modules() if isinstance(module, ElasticLinear | ElasticLayers)]
+    assert not [module for module in small.modules() if isinstance(module, ElasticLinear | ElasticLayers | ElasticAttention)]
     layers = small.bert.encoder.layer
     assert type(layers) is nn.ModuleList
     assert len(layers) == 3

@@ -31,6 +31,9 @@ def test_parameters_by_hand() -> None:
     # layer 1: four matrices 4*4*2 = 32, three biases 6;  MLP 2*4*1 = 8, bias 1;   and 10
     assert SMALL.parameters_of(Architecture((0, 1), (2, 1), (5, 1))) == 100 + 131 + 57
     assert SMALL.parameters_of(Architecture((0,), (1,), (1,))) == 100 + 57
+    # without heads, or without MLP, the layer's other parameters stay
+    assert SMALL.parameters_of(Architecture((0, 1), (0, 1), (5, 0))) == 100 + (45 + 10) + (38 + 10)
+    assert SMALL.macs_of(Architecture((0, 1), (0, 1), (5, 0)), 3) == 120 + 132
 
 
 @given(st.data())

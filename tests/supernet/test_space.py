@@ -25,8 +25,10 @@ def choices(most: int, count: int = 3) -> st.SearchStrategy[tuple[int, ...]]:
 @st.composite
 def spaces(draw: st.DrawFn, most_layers: int = 8) -> SearchSpace:
     layers = draw(st.integers(1, most_layers))
-    keep = draw(st.sampled_from(["even", "first"]))
-    return SearchSpace(layers, draw(choices(layers)), draw(choices(12)), draw(choices(100)), keep)
+    keep = draw(st.sampled_from(["even", "first", "importance"]))
+    order = tuple(draw(st.permutations(range(layers)))) if keep == "importance" else ()
+    heads, widths = ((0,) * draw(st.booleans()) + draw(choices(most)) for most in (12, 100))
+    return SearchSpace(layers, draw(choices(layers)), heads, widths, keep, order)
 
 
 def genotypes(space: SearchSpace) -> st.SearchStrategy[np.ndarray]:
@@ -76,6 +78,59 @@ def test_count_is_the_number_of_different_architectures(space: SearchSpace) -> N
     assert space.count() == len({space.decode(row) for row in every}) == len(np.unique(space.canonical(every), axis=0))
 
 
+@pytest.mark.parametrize("keep", ["even", "first", "importance"])
+@pytest.mark.parametrize(("heads", "widths"), [((0, 1), (0, 2)), ((0, 3), (2,)), ((1,), (0, 2)), ((0, 1), (0, 2, 4))])
+@pytest.mark.parametrize("depths", [(3, 4, 5), (2, 5)])
+def test_count_where_depths_share_layers(
+    keep: Any, heads: tuple[int, ...], widths: tuple[int, ...], depths: tuple[int, ...]
+) -> None:
+    """Of five layers, evenly: two are 0 and 4, three 0, 2 and 4, four 0, 1, 2 and 4."""
+    space = SearchSpace(5, depths, heads, widths, keep, (3, 1, 4, 0, 2) if keep == "importance" else ())
+    drawn = np.random.default_rng(0).integers(0, space.choices, (20, space.genes))
+    for row in drawn:
+        np.testing.assert_array_equal(space.canonical(row[None])[0], space.encode(space.decode(row)))
+    every = all_genotypes(space) if len(widths) < 3 else drawn
+    networks = {row.tobytes() for row in np.concatenate(space.sizes(every), axis=1)}
+    assert len(np.unique(space.canonical(every), axis=0)) == len(networks)
+    if len(widths) < 3:
+        assert space.count() == len(networks)
+
+
+def test_count_of_crossing_depths() -> None:
+    # six layers: depth 4 keeps 0 2 3 5, depth 5 keeps 0 1 2 4 5; both 0 2 5. A layer: 3 choices and none; no heads: 1 and none
+    space = SearchSpace(6, (4, 5), (0, 1), (0, 2))
+    assert space.kept_layers(4) == (0, 2, 3, 5)
+    assert space.kept_layers(5) == (0, 1, 2, 4, 5)
+    assert space.count() == (4**4 + 4**5 - 4**3) - (2**4 + 2**5 - 2**3)
+    assert len(np.unique(space.canonical(all_genotypes(space)), axis=0)) == space.count()
+
+
+def test_layers_without_anything_are_dropped() -> None:
+    space = SearchSpace(4, (2, 3, 4), (0, 1, 2), (0, 8, 16))
+    depth_4 = np.array([2, 0, 1, 0, 2, 0, 0, 1, 0])
+    architecture = Architecture((1, 2, 3), (1, 0, 2), (0, 8, 0))
+    assert space.decode(depth_4) == architecture
+    # without the second and the third layer it is what depth 2 builds, too
+    assert space.decode(np.array([2, 1, 0, 0, 2, 1, 0, 0, 0])) == Architecture((0, 3), (1, 2), (8, 0))
+    assert space.encode(Architecture((0, 3), (1, 2), (8, 0))).tolist() == [0, 1, 2, 2, 2, 1, 2, 2, 0]
+    # depth 3 keeps 0, 1 and 3; only depth 4 keeps the third
+    assert space.encode(architecture)[0] == 2
+    assert space.encode(Architecture((3,), (1,), (8,))).tolist() == [0, 0, 2, 2, 1, 0, 2, 2, 1]
+
+
+def test_a_network_without_attention_is_mended() -> None:
+    space = SearchSpace(4, (2, 3), (0, 1, 2), (0, 8, 16))
+    nothing = np.zeros(9, dtype=np.int64)
+    assert space.decode(nothing) == Architecture((3,), (1,), (8,))
+    headless = np.array([1, 0, 0, 0, 0, 1, 2, 0, 0])
+    assert space.decode(headless) == Architecture((0, 1, 3), (0, 0, 1), (8, 16, 0))
+    assert Architecture((0, 3), (0, 0), (8, 8)) not in space
+    assert Architecture((0, 3), (0, 1), (8, 0)) in space
+    heads_only = SearchSpace(2, (2,), (0, 4), (8,))
+    assert heads_only.decode(np.zeros(5, dtype=np.int64)) == Architecture((0, 1), (0, 4), (8, 8))
+    assert heads_only.count() == 3
+
+
 def test_count_by_hand() -> None:
     # two heads times three widths, in one layer and in three: 6 + 6^3
     space = SearchSpace(3, (1, 3), (1, 2), (4, 5, 6))
@@ -106,6 +161,32 @@ def test_first_layers() -> None:
     assert SearchSpace(6, (3,), (1,), (1,), "first").kept_layers(3) == (0, 1, 2)
 
 
+def test_most_important_layers() -> None:
+    space = SearchSpace(5, (1, 3), (1,), (1,), "importance", (3, 0, 4, 2, 1))
+    assert (space.kept_layers(1), space.kept_layers(3)) == ((3,), (0, 3, 4))
+
+
+@pytest.mark.parametrize("order", [None, [0, 1], [0, 1, 2, 3, 4, 4]])
+def test_importance_needs_an_order_of_all_layers(order: list[int] | None) -> None:
+    shape = ModelShape(6, 4, 64, 32, 8, 0, 0)
+    settings = SpaceSettings(keep_layers="importance")
+    with pytest.raises(BadInput, match=r"^space.keep_layers: 'importance' needs the order of the model's 6 layers"):
+        SearchSpace.of(shape, settings, order)
+    assert SearchSpace.of(shape, settings, [5, 0, 1, 2, 3, 4]).kept_layers(3) == (0, 1, 5)
+    # the others do not ask, and forget it
+    assert SearchSpace.of(shape, SpaceSettings(), [5, 0, 1, 2, 3, 4]) == SearchSpace.of(shape, SpaceSettings())
+
+
+@given(spaces(), st.integers(1, 64))
+def test_restricted_to_multiples(space: SearchSpace, multiple: int) -> None:
+    small = space.restricted(multiple)
+    assert all(width % multiple == 0 for width in small.mlp_widths[:-1])
+    assert set(small.mlp_widths) == {*(width for width in space.mlp_widths if width % multiple == 0), space.mlp_widths[-1]}
+    assert small.largest() == space.largest()
+    assert all(small.decode(row) in space for row in small.sample(np.random.default_rng(0), 10))
+    assert space.restricted(None) is space
+
+
 @pytest.mark.parametrize("layers", range(1, 25))
 def test_kept_layers_of_every_depth(layers: int) -> None:
     even = SearchSpace(layers, tuple(range(1, layers + 1)), (1,), (1,), "even")
@@ -134,7 +215,8 @@ def test_sizes_and_mask_are_those_of_the_decoded(space: SearchSpace, seed: int) 
         expected[1, list(architecture.layers)] = architecture.mlp_widths
         np.testing.assert_array_equal(heads[index], expected[0])
         np.testing.assert_array_equal(widths[index], expected[1])
-        assert tuple(np.flatnonzero(mask[row[0]])) == architecture.layers
+        kept = tuple(np.flatnonzero(mask[row[0]]))
+        assert set(architecture.layers) <= set(kept) if space.drops_layers else architecture.layers == kept
 
 
 @given(spaces(), st.integers(0, 99))
@@ -158,11 +240,11 @@ def test_samples_reach_every_choice(tiny_space: SearchSpace) -> None:
 def test_largest_smallest_and_uniform(space: SearchSpace) -> None:
     deep, shallow = space.depths[-1], space.depths[0]
     assert space.largest() == Architecture(space.kept_layers(deep), (space.heads[-1],) * deep, (space.mlp_widths[-1],) * deep)
-    assert space.smallest() == Architecture(
-        space.kept_layers(shallow), (space.heads[0],) * shallow, (space.mlp_widths[0],) * shallow
-    )
+    heads, widths = ([size for size in sizes if size] for sizes in (space.heads, space.mlp_widths))
+    assert space.smallest() == Architecture(space.kept_layers(shallow), (heads[0],) * shallow, (widths[0],) * shallow)
+    assert space.smallest() in space
     uniform = space.uniform()
-    assert len(set(uniform)) == len(uniform) == len(space.depths) * len(space.heads) * len(space.mlp_widths)
+    assert len(set(uniform)) == len(uniform) == len(space.depths) * len(heads) * len(widths)
     assert space.largest() in uniform
     assert all(member in space and len(set(member.heads)) == len(set(member.mlp_widths)) == 1 for member in uniform)
 
@@ -219,6 +301,13 @@ def test_of_any_shape_has_the_full_network_and_nothing_larger(layers: int, heads
         ({"depths": [6, 13]}, r"space\.depths: 13 is more than the model has \(12\)"),
         ({"heads": [16]}, r"space\.heads: 16 is more than the model has \(12\)"),
         ({"mlp_widths": [4096, 1]}, r"space\.mlp_widths: 4096 is more than the model has \(3072\)"),
+        ({"depths": [0, 6]}, r"^space\.depths: 0 is too few; the model has 12 layers: give numbers from 1 to 12$"),
+        ({"heads": [6, -1]}, r"^space\.heads: -1 is too few; the model has 12 heads in a layer: give numbers from 0 to 12$"),
+        ({"mlp_widths": [0, 0]}, r"^space\.mlp_widths: there is only 0; the model has 3072 MLP neurons in a layer: "),
+        ({"heads": [0]}, r"^space\.heads: there is only 0; the model has 12 heads in a layer: give a number from 1 "),
+        ({"depths": []}, r"^space\.depths: the list is empty; the model has 12 layers: "),
+        ({"heads": []}, r"^space\.heads: the list is empty; the model has 12 heads in a layer: "),
+        ({"mlp_widths": []}, r"^space\.mlp_widths: the list is empty; the model has 3072 MLP neurons in a layer: "),
     ],
 )
 def test_of_choices_the_model_lacks(settings: dict[str, Any], message: str) -> None:

@@ -12,7 +12,8 @@ class Family:
     """Paths of the elastic parts. A path with dots is relative to the model or, below, to one layer.
 
     Heads are blocks of ``head_size`` rows in ``heads_out`` and of columns in ``heads_in``; MLP neurons are rows of
-    ``mlp_out`` and columns of ``mlp_in``. All four name `torch.nn.Linear` modules.
+    ``mlp_out`` and columns of ``mlp_in``. All four name `torch.nn.Linear` modules; those of ``heads_in`` and ``mlp_in``
+    have biases, which are what is left of an attention without heads and of an MLP without neurons.
     """
 
     name: str
@@ -22,12 +23,16 @@ class Family:
     """The task of optimum's TasksManager that gives the model class."""
     layers: str
     """The ModuleList of layers, below the base model (``base_model_prefix``)."""
+    attention: str
+    """The module from a layer's input, (batch, tokens, hidden_size), to what ``heads_in`` reads and the attention weights."""
     heads_out: tuple[str, ...]
     heads_in: tuple[str, ...]
     mlp_out: tuple[str, ...]
     mlp_in: tuple[str, ...]
     positions: Callable[[Any], int]
     """The longest input, in tokens, that a configuration of this family has positions for."""
+    paper: str
+    """The preset of `supernet.presets` with the search space that arXiv 2308.15609 has for this family."""
 
     @property
     def linears(self) -> tuple[str, ...]:

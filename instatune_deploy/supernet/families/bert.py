@@ -19,9 +19,11 @@ FAMILY = Family(
     model_types=("bert", "roberta", "xlm-roberta", "camembert", "electra"),
     task="text-classification",
     layers="encoder.layer",
+    attention="attention.self",
     heads_out=("attention.self.query", "attention.self.key", "attention.self.value"),
     heads_in=("attention.output.dense",),
     mlp_out=("intermediate.dense",),
     mlp_in=("output.dense",),
     positions=positions,
+    paper="paper-bert",
 )

@@ -1,0 +1,73 @@
+"""Which members of a space are looked at. Pure functions of latencies, MACs and accuracies that others measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from instatune_deploy.search.design import spread_over_cost
+from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.shape import ModelShape
+from instatune_deploy.supernet.space import SearchSpace
+
+TARGETS = (0.75, 0.5, 0.35)
+"""Latency as a share of the full model's."""
+TOLERANCE = 0.03
+TOKENS = 128
+
+Figures = Mapping[Architecture, float]
+
+
+def uniform_members(space: SearchSpace) -> list[Architecture]:
+    """Members whose layers are all alike, nothing gone: the full and the smallest network are among them."""
+    return [item for item in space.uniform() if min(*item.heads, *item.mlp_widths) > 0]
+
+
+def spread_members(space: SearchSpace, shape: ModelShape, count: int, seed: int = 0) -> list[Architecture]:
+    """Different members spread over MACs, the full network among them: layers unlike each other, sub-layers gone."""
+    chosen = spread_over_cost(
+        space,
+        lambda genotypes: shape.macs(*space.sizes(genotypes), TOKENS),
+        count,
+        np.random.default_rng(seed),
+        include=space.encode(space.largest())[None],
+        prefer=np.empty((0, len(space.choices)), dtype=np.int64),
+    )
+    return [space.decode(row) for row in chosen]
+
+
+def at_target(latencies_ms: Figures, full_ms: float, target: float, tolerance: float = TOLERANCE) -> list[Architecture]:
+    """Two members whose latency is within ``tolerance`` of ``target`` times the full model's: the deepest and the shallowest.
+
+    Of equal depth the one nearest to the target. One member where both are the same; the nearest of all where none is
+    within. Accuracy has no say.
+    """
+    off = {member: abs(latency_ms / (target * full_ms) - 1) for member, latency_ms in latencies_ms.items()}
+    near = [member for member in off if off[member] <= tolerance] or [min(off, key=lambda member: off[member])]
+    deepest = min(near, key=lambda member: (-member.depth, off[member]))
+    shallowest = min(near, key=lambda member: (member.depth, off[member]))
+    return list(dict.fromkeys([deepest, shallowest]))
+
+
+def first_layers(latencies_ms: Figures, full_ms: float, target: float) -> Architecture:
+    """Of networks that keep the first layers whole, the one whose latency is nearest to the target, above or below it."""
+    return min(latencies_ms, key=lambda member: abs(latencies_ms[member] - target * full_ms))
+
+
+def best_within(accuracies: Figures, latencies_ms: Figures, limit_ms: float) -> Architecture | None:
+    """The most accurate member that is not slower than ``limit_ms``; of equals the fastest. None: there is none."""
+    able = [member for member in accuracies if latencies_ms[member] <= limit_ms]
+    return min(able, key=lambda member: (-accuracies[member], latencies_ms[member]), default=None)
+
+
+def smallest_losing(accuracies: Figures, macs: Figures, reference: float, points: float) -> Architecture | None:
+    """The member of fewest MACs whose accuracy is at most ``points`` (of 100) below ``reference``; None: there is none."""
+    lowest = reference - points / 100 - 1e-9
+    able = [member for member in accuracies if accuracies[member] >= lowest]
+    return min(able, key=lambda member: (macs[member], -accuracies[member]), default=None)
+
+
+def spread_text(values: Sequence[float], digits: int = 2) -> str:
+    """Smallest and largest, for a table: ``-0.40 .. 1.20``."""
+    return f"{min(values):.{digits}f} .. {max(values):.{digits}f}"

@@ -1,0 +1,172 @@
+"""Accuracy against MACs, as in the paper's table: how small a member may be that loses nothing, half a point, one point.
+
+Chosen on the validation rows, reported on the test rows. The reference is the full network, fine-tuned alone or within the
+super-network, whichever is better on the validation rows. ``python -m benchmarks.finetune.macs``
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.finetune.choice import best_within, smallest_losing
+from benchmarks.finetune.harness import Bench, command, median_points, points, spread
+from benchmarks.finetune.trainings import Made, Need
+from instatune_deploy.supernet.architecture import Architecture
+
+LOSING = {"loses nothing": 0.0, "loses at most 0.5 points": 0.5, "loses at most 1 point": 1.0}
+KEYS = dict(zip(LOSING, ("macs_saved_at_0_points", "macs_saved_at_0_5_points", "macs_saved_at_1_point"), strict=True))
+HALF = "loses at most 0.5 points"
+FASTER = (3, 5)
+PAPER = (
+    # arXiv 2308.15609, BERT-base on SST-2: accuracy %, GMACs of 11.17
+    ("full network", 92.40, 11.17),
+    ("best", 93.00, 8.31),
+    ("loses nothing", 92.43, 6.41),
+    ("loses at most 1 point", 91.74, 5.18),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A network that was chosen, and what it is worth; shares of 1. network: None when the reference itself was taken."""
+
+    label: str
+    network: Architecture | None
+    validation: float
+    test: float
+    macs_saved: float
+    latency_saved: float
+
+
+def macs(bench: Bench) -> None:
+    """The smallest members at no loss, 0.5 points and 1 point, and the best at a third and a fifth of the latency."""
+    runs = [(subject, seed) for subject in bench.subjects for seed in range(bench.seeds)]
+    bench.workshop.make(
+        [Need(bench.supernet(*run), {"validation": bench.candidates}) for run in runs]
+        + [Need(bench.alone(*run, bench.full)) for run in runs]
+    )
+    chosen = {run: _chosen(bench, bench.workshop.made(bench.supernet(*run)), _alone(bench, *run)) for run in runs}
+    bench.workshop.make(
+        [
+            Need(bench.supernet(*run), {"test": [bench.full, *(item for _, item in picked if item is not None)]})
+            for run, picked in chosen.items()
+        ]
+    )
+    found = {run: _found(bench, run, picked) for run, picked in chosen.items()}
+    rows: list[dict[str, Any]] = []
+    for run, items in found.items():
+        rows += [_row(*run, item) for item in items]
+    for subject in bench.subjects:
+        by_label = zip(*(items for run, items in found.items() if run[0] == subject), strict=True)
+        rows += [_median_row(subject, items) for items in by_label]
+    bench.report("macs", [*rows, *_paper_rows()], summarised(found), candidates=len(bench.candidates))
+
+
+def _alone(bench: Bench, subject: str, seed: int) -> Made:
+    return bench.workshop.made(bench.alone(subject, seed, bench.full))
+
+
+def _chosen(bench: Bench, supernet: Made, alone: Made) -> list[tuple[str, Architecture | None]]:
+    """What is shown, by the validation rows; None where only the reference itself will do."""
+    accuracies = {item: supernet.accuracy("validation", item) for item in bench.candidates}
+    costs = {item: bench.macs(item) for item in bench.candidates}
+    reference = max(accuracies[bench.full], alone.accuracy("validation"))
+    losing = [(name, smallest_losing(accuracies, costs, reference, most)) for name, most in LOSING.items()]
+    faster = [(f"{times}x less latency", best_within(accuracies, bench.candidates_ms, bench.full_ms / times)) for times in FASTER]
+    return [*losing, *faster]
+
+
+def _found(bench: Bench, run: tuple[str, int], picked: Sequence[tuple[str, Architecture | None]]) -> list[Found]:
+    supernet, alone = bench.workshop.made(bench.supernet(*run)), _alone(bench, *run)
+    full = _worth(bench, supernet, "full, in the super-network", bench.full)
+    by_itself = Found("full, fine-tuned alone", None, alone.accuracy("validation"), alone.accuracy("test"), 0, 0)
+    reference = max(by_itself, full, key=lambda item: item.validation)
+    found = [by_itself, full, Found("reference", None, reference.validation, reference.test, 0, 0)]
+    for label, item in picked:
+        if item is None:
+            found.append(Found(label, None, reference.validation, reference.test, 0, 0))
+            continue
+        found.append(_worth(bench, supernet, label, item))
+    return found
+
+
+def _worth(bench: Bench, supernet: Made, label: str, item: Architecture) -> Found:
+    saved = 1 - bench.macs(item) / bench.macs(bench.full), 1 - bench.candidates_ms[item] / bench.full_ms
+    return Found(label, item, supernet.accuracy("validation", item), supernet.accuracy("test", item), *saved)
+
+
+def _row(subject: str, seed: int, item: Found) -> dict[str, Any]:
+    return {
+        "subject": subject,
+        "seed": str(seed),
+        "what": item.label,
+        "network": str(item.network or "the reference"),
+        "validation %": points(item.validation),
+        "test %": points(item.test),
+        "MACs saved %": points(item.macs_saved),
+        "latency saved %": points(item.latency_saved),
+    }
+
+
+def _median_row(subject: str, items: Sequence[Found]) -> dict[str, Any]:
+    medians = {
+        name: statistics.median(getattr(item, name) for item in items)
+        for name in ("validation", "test", "macs_saved", "latency_saved")
+    }
+    row = _row(subject, 0, Found(items[0].label, None, **medians))
+    return row | {"seed": "median", "network": ""}
+
+
+def _paper_rows() -> list[dict[str, Any]]:
+    full = PAPER[0][2]
+    return [
+        {
+            "subject": "the paper: SST-2",
+            "seed": "",
+            "what": what,
+            "network": "BERT-base",
+            "validation %": accuracy,
+            "test %": None,
+            "MACs saved %": points(1 - gmacs / full),
+            "latency saved %": None,
+        }
+        for what, accuracy, gmacs in PAPER
+    ]
+
+
+def summarised(found: dict[tuple[str, int], list[Found]]) -> dict[str, Any]:
+    """Medians over subjects and seeds; rows tell them apart."""
+
+    def all_of(label: str) -> list[Found]:
+        return [item for items in found.values() for item in items if item.label == label]
+
+    saved = {KEYS[name]: round(statistics.median(item.macs_saved for item in all_of(name)), 4) for name in LOSING}
+    half = all_of(HALF)
+    references = all_of("reference")
+    test_lost = {
+        name: median_points([ref.test - item.test for ref, item in zip(references, all_of(name), strict=True)]) for name in LOSING
+    }
+    far_end = {
+        str(times): {
+            "test_points": median_points([item.test for item in items]),
+            "test_points_lost": median_points([ref.test - item.test for ref, item in zip(references, items, strict=True)]),
+            "latency_saved": round(statistics.median(item.latency_saved for item in items), 4),
+        }
+        for times in FASTER
+        if (items := all_of(f"{times}x less latency"))
+    }
+    return {
+        **saved,
+        "latency_saved_at_0_5_points": round(statistics.median(item.latency_saved for item in half), 4),
+        "test_points_lost": test_lost,
+        "spread": {KEYS[name]: spread([item.macs_saved for item in all_of(name)]) for name in LOSING},
+        "far_end": far_end,
+        "full_test_points": median_points([item.test for item in references]),
+    }
+
+
+if __name__ == "__main__":
+    command(macs)()

@@ -1,0 +1,247 @@
+"""A super-network in a working `transformers.Trainer`: a few lines, and the Trainer's own features stay.
+
+    trainer = SuperNetworkTrainer(model=model, args=args, train_dataset=rows, data_collator=collate, space="wide")
+    trainer.train()
+    small = trainer.supernetwork.extract(trainer.space.smallest())
+
+Whoever has a Trainer of his own writes ``class MyTrainer(SuperNetworkMixin, TheirTrainer)``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+
+from instatune_deploy.config import FinetuneSettings, SpaceSettings
+from instatune_deploy.errors import BadInput
+from instatune_deploy.finetune.checks import IGNORED
+from instatune_deploy.finetune.common import CommonMixin, Inputs
+from instatune_deploy.finetune.dropout import Dropout
+from instatune_deploy.finetune.losses import Outcome, instatune_loss
+from instatune_deploy.finetune.ordering import batches_for_importance, like_length_batches, reorder
+from instatune_deploy.finetune.sampling import SAMPLERS, Draw, Relative, step_rng
+from instatune_deploy.finetune.space import space_for
+from instatune_deploy.finetune.teacher import load_teacher
+from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.importance import correct_prefixes, importance_of, layer_order, most_important_first
+from instatune_deploy.supernet.network import SuperNetwork
+from instatune_deploy.supernet.space import SearchSpace
+from instatune_deploy.tasks.text_classification import accuracy
+
+HELD_OUT_ROWS = 256
+"""Rows of the evaluation data that `SuperNetworkMixin.held_out_loss` looks at."""
+
+
+class SuperNetworkMixin(CommonMixin):
+    """Before a Trainer: every step trains the full network and sampled sub-networks by Eq. 1 (`losses`).
+
+    The task's loss is the Trainer's own, label smoothing and ``compute_loss_func`` included, or a subclass's
+    ``compute_loss``, called once for each network. Evaluation, saving and logging are those of the full network.
+
+    model:    a Hugging Face model of a supported family, which becomes elastic, or a `SuperNetwork`
+    space:    a `SearchSpace`, the settings of one, or the name of a preset
+    teacher:  a fine-tuned checkpoint folder or model (`teacher`), or None
+    settings: alpha, gamma, temperature, teacher_epochs, sampler, samples, importance, importance_rows, full_epochs,
+              correct_prefixes and dropout count; what the Trainer's arguments say too (batch size, learning rate, ...) is theirs
+
+    ``BadInput`` for what cannot be used.
+    """
+
+    supernetwork: SuperNetwork
+    space: SearchSpace
+
+    def __init__(
+        self,
+        model: PreTrainedModel | SuperNetwork | None = None,
+        args: Any = None,
+        *positional: Any,
+        space: SearchSpace | SpaceSettings | str = "paper",
+        teacher: str | Path | PreTrainedModel | None = None,
+        settings: FinetuneSettings | None = None,
+        **named: Any,
+    ) -> None:
+        if model is None:
+            raise BadInput("a super-network needs a model; model_init is not supported")
+        if args is not None and args.n_gpu > 1:
+            logging.getLogger(__name__).warning("one GPU is used; for several start with torchrun --nproc_per_node")
+            args._n_gpu = 1  # as the Trainer does where it cannot replicate a model in one process
+        network = model if isinstance(model, SuperNetwork) else SuperNetwork(model)
+        super().__init__(network.model, args, *positional, **named)
+        self.supernetwork = network
+        self.settings = settings or FinetuneSettings()
+        self.space = space_for(network, space, self._importance_layers)
+        self.cost = Relative(self.space, network.shape)
+        self.dropout = Dropout(network)
+        given = self.settings.teacher if teacher is None else teacher
+        self.teacher = None if given is None else load_teacher(given, network).to(self.args.device)
+        self.steps_per_epoch: float = math.inf
+        self.add_callback(_Hooks(self))  # type: ignore[attr-defined]
+
+    # --- the loss ---
+
+    def batch_loss(self, model: Any, inputs: Inputs) -> tuple[torch.Tensor, Any]:
+        """Eq. 1 on one batch: the full network, then the sub-networks of this step, whose weights are views of its."""
+        if not model.training:
+            return super().batch_loss(model, inputs)
+        self.supernetwork.activate(self.space.largest())
+        self.dropout.switch(self.settings.dropout != "none")
+        loss, outputs = super().batch_loss(model, inputs)
+        self.dropout.switch(self.settings.dropout == "model")
+        labels = inputs.get("labels")
+        full = Outcome(loss, _counted(outputs, labels))
+        teacher = self._teacher_logits(inputs)
+        subs = []
+        # not through the wrapper of several processes, which expects one pass; it averages the gradients of all of them
+        for architecture in self.sub_networks():
+            self.supernetwork.activate(architecture)
+            loss, made = super().batch_loss(self.model, inputs)
+            subs.append(Outcome(loss, _counted(made, labels)))
+        self.supernetwork.activate(self.space.largest())
+        self.dropout.switch(True)
+        settings = self.settings
+        return instatune_loss(full, subs, teacher, settings.alpha, settings.gamma, settings.temperature), outputs
+
+    def _teacher_logits(self, inputs: Inputs) -> torch.Tensor | None:
+        epochs = self.settings.teacher_epochs
+        late = epochs is not None and self.state.global_step >= epochs * self.steps_per_epoch
+        if self.teacher is None or late or not self.settings.gamma:
+            return None
+        questions = {name: value for name, value in inputs.items() if name != "labels"}
+        with torch.no_grad(), self.accelerator.autocast():
+            return _counted(self.teacher(**questions), inputs.get("labels"))
+
+    # --- what is sampled ---
+
+    def sub_networks(self) -> list[Architecture]:
+        """Those of the current step; none while the full network trains alone."""
+        step = self.state.global_step
+        if step < self._ordering_step:
+            return []
+        draw = Draw(
+            space=self.space,
+            rng=step_rng(self.args.seed, step),
+            step=step,
+            steps=self.state.max_steps,
+            seed=self.args.seed,
+            count=self.settings.samples,
+            cost=self.cost,
+            held_out_loss=self.held_out_loss,
+        )
+        return SAMPLERS[self.settings.sampler](draw)
+
+    def held_out_loss(self, architecture: Architecture) -> float:
+        """The task's mean loss of a sub-network on the first evaluation rows; the same number in all processes."""
+        dataset = self.eval_dataset  # type: ignore[attr-defined]
+        if isinstance(dataset, dict):
+            dataset = next(iter(dataset.values()))
+        if dataset is None:
+            raise BadInput(f"sampler '{self.settings.sampler}' needs an eval_dataset: it looks at the loss of held-out rows")
+        total, rows, size = 0.0, 0, self.args.per_device_eval_batch_size
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), self.supernetwork.active(architecture):
+            for batch in self._prepared(like_length_batches(islice(dataset, HELD_OUT_ROWS), self._collate, size)):
+                total += float(super().batch_loss(self.model, batch)[0]) * len(batch["labels"])
+                rows += len(batch["labels"])
+        self.model.train(training)
+        return float(broadcast(torch.tensor(total / rows, device=self.args.device)))
+
+    # --- importance ---
+
+    @property
+    def _ordering_step(self) -> float:
+        """The first step with sub-networks, before which heads and neurons are ordered."""
+        alone = self.settings.full_epochs
+        steps = alone * self.steps_per_epoch if alone else 0.0
+        return steps if math.isinf(steps) else math.ceil(steps - 1e-9)
+
+    def order_by_importance(self) -> None:
+        """Order heads and neurons of every layer, and what the optimizer remembers of them. The same in all processes."""
+        settings = self.settings
+        importance = importance_of(self.supernetwork, self._importance_batches(), settings.importance)
+        heads, neurons = (broadcast(values.to(self.args.device)).cpu() for values in importance)
+        orders = [(most_important_first(heads[layer]), most_important_first(neurons[layer])) for layer in range(len(heads))]
+        reorder(self.supernetwork, orders, self.optimizer)
+        if settings.correct_prefixes:
+            self._correct_prefixes()
+
+    def _correct_prefixes(self) -> None:
+        """After the ordering. What the optimizer remembers belongs to weights that are no more."""
+        correct_prefixes(self.supernetwork, self._importance_batches(), self.space.heads, self.space.mlp_widths)
+        with torch.no_grad():
+            for parameter in self.supernetwork.parameters():
+                parameter.copy_(broadcast(parameter.detach()))
+        if self.optimizer is not None:
+            self.optimizer.state.clear()
+
+    def _importance_layers(self) -> list[int]:
+        order = torch.tensor(layer_order(self.supernetwork, self._importance_batches()), device=self.args.device)
+        found: list[int] = broadcast(order).tolist()
+        return found
+
+    def _importance_batches(self) -> list[Inputs]:
+        dataset = self.train_dataset  # type: ignore[attr-defined]
+        if dataset is None:
+            raise BadInput("ordering by importance needs a train_dataset; settings.importance_rows=0 leaves the order")
+        size = self.args.per_device_train_batch_size
+        return self._prepared(batches_for_importance(dataset, self._collate, self.settings.importance_rows, size, self.args.seed))
+
+    @property
+    def _collate(self) -> Any:
+        return self._get_collator_with_removed_columns(self.data_collator, "training")  # type: ignore[attr-defined]
+
+    def _prepared(self, batches: list[Inputs]) -> list[Inputs]:
+        return [dict(self._prepare_inputs(batch)) for batch in batches]  # type: ignore[attr-defined]
+
+    # --- what is there afterwards ---
+
+    def evaluate_architectures(
+        self, architectures: Sequence[Architecture], eval_dataset: Any = None
+    ) -> dict[Architecture, float]:
+        """Accuracy of each, 0 to 1, on ``eval_dataset`` (the Trainer's own by default), as the Trainer predicts."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset  # type: ignore[attr-defined]
+        found = {}
+        for architecture in dict.fromkeys(architectures):
+            with self.supernetwork.active(architecture):
+                predicted = self.predict(dataset)  # type: ignore[attr-defined]
+            found[architecture] = accuracy(predicted.predictions, predicted.label_ids)
+        return found
+
+
+class SuperNetworkTrainer(SuperNetworkMixin, Trainer):
+    """`transformers.Trainer` for super-networks; arguments and errors are those of `SuperNetworkMixin`."""
+
+
+class _Hooks(TrainerCallback):
+    """What happens at certain steps of a training."""
+
+    def __init__(self, trainer: SuperNetworkMixin) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        try:
+            batches = len(train_dataloader)
+        except TypeError:  # rows without end: all of the training is one epoch
+            batches = state.max_steps * args.gradient_accumulation_steps
+        self.trainer.steps_per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # a training continued at this very step was stopped before it: the checkpoint is not ordered yet
+        if state.global_step == self.trainer._ordering_step and self.trainer.settings.importance_rows:
+            self.trainer.order_by_importance()
+
+
+def _counted(outputs: Any, labels: torch.Tensor | None) -> torch.Tensor:
+    """Logits, (rows, classes): of every label that counts, where there is one for every token."""
+    logits: torch.Tensor = outputs.logits if hasattr(outputs, "logits") else outputs[1]
+    if labels is not None and labels.dim() > 1 and labels.shape == logits.shape[:-1]:
+        return logits[labels != IGNORED]
+    return logits.flatten(0, -2)

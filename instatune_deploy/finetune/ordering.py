@@ -1,0 +1,68 @@
+"""Order heads and neurons by importance before, or in the middle of, a training; the rows that tell what is important."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence, Sized
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from instatune_deploy.supernet.network import SuperNetwork
+
+Inputs = dict[str, Any]
+"""A batch as a model takes it in."""
+
+
+def batches_for_importance(
+    dataset: Any, collate: Callable[[list[Any]], Any], count: int, batch_size: int, seed: int
+) -> list[Inputs]:
+    """``count`` rows, drawn (the first ones of a data set may all have one label), in batches."""
+    if not isinstance(dataset, Sized):
+        return like_length_batches(islice(dataset, count), collate, batch_size)
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
+    return like_length_batches((dataset[int(index)] for index in chosen), collate, batch_size)  # type: ignore[index]
+
+
+def like_length_batches(rows: Iterable[Any], collate: Callable[[list[Any]], Any], batch_size: int) -> list[Inputs]:
+    """Rows of like length together: padding is what most of the time would go to."""
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]) if "input_ids" in row else 0)
+    return [dict(collate(ordered[start : start + batch_size])) for start in range(0, len(ordered), batch_size)]
+
+
+@torch.no_grad()
+def reorder(network: SuperNetwork, orders: Sequence[tuple[list[int], list[int]]], optimizer: Any = None) -> None:
+    """Put heads and neurons of every layer into the given orders, and with them what the optimizer remembers of them.
+
+    orders: of each layer, heads and neurons, most important first
+    """
+
+    def apply() -> None:
+        for layer, (heads, neurons) in enumerate(orders):
+            network.reorder(layer, heads, neurons)
+
+    apply()
+    parameters = list(network.parameters())
+    state = {} if optimizer is None else optimizer.state
+    for name in sorted(_moments(parameters, state)):
+        # a moment is permuted as its parameter is: it takes its place for a moment
+        weights = [parameter.data for parameter in parameters]
+        try:
+            for parameter in parameters:
+                moment = state.get(parameter, {}).get(name)
+                parameter.data = torch.zeros_like(parameter) if moment is None else moment
+            apply()
+        finally:
+            for parameter, weight in zip(parameters, weights, strict=True):
+                parameter.data = weight
+
+
+def _moments(parameters: Iterable[torch.nn.Parameter], state: Any) -> set[str]:
+    """Names of what an optimizer keeps for every single weight."""
+    return {
+        name
+        for parameter in parameters
+        for name, value in state.get(parameter, {}).items()
+        if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.dim() > 0
+    }

@@ -1,0 +1,28 @@
+"""From what a user says of a space to the SearchSpace of his model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+from instatune_deploy.config import SpaceSettings
+from instatune_deploy.errors import BadInput
+from instatune_deploy.supernet.network import SuperNetwork
+from instatune_deploy.supernet.space import SearchSpace
+
+
+def space_for(network: SuperNetwork, space: SearchSpace | SpaceSettings | str, order: Callable[[], list[int]]) -> SearchSpace:
+    """The space of ``network``; ``BadInput`` for one that does not fit it.
+
+    space: itself, its settings, or the name of a preset; order: gives the layers, most important first, when they are needed
+    """
+    if isinstance(space, str):
+        presets = get_args(SpaceSettings.model_fields["preset"].annotation)
+        if space not in presets:
+            raise BadInput(f"space '{space}' is not known; known are: {', '.join(presets)}")
+        space = SpaceSettings(preset=space)  # type: ignore[arg-type]
+    if isinstance(space, SpaceSettings):
+        return SearchSpace.of(network.shape, space, order() if space.keep_layers == "importance" else None)
+    if space.largest() != network.shape.full():
+        raise BadInput(f"the space's largest member ({space.largest()}) is not the model ({network.shape.full()})")
+    return space

@@ -1,0 +1,70 @@
+"""The teacher of Eq. 1: the same architecture, fine-tuned on the task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import safe_open
+from transformers import PreTrainedModel
+
+from instatune_deploy.errors import BadInput
+from instatune_deploy.supernet.families import family_of
+from instatune_deploy.supernet.load import load_config, load_pretrained
+from instatune_deploy.supernet.network import SuperNetwork, model_shape
+from instatune_deploy.tasks.references import check_model_folder
+
+_SIZES = ("layers", "heads", "mlp_width", "hidden_size", "head_size", "fixed_parameters")
+
+
+def load_teacher(teacher: str | Path | PreTrainedModel, network: SuperNetwork) -> PreTrainedModel:
+    """A model that can teach ``network``, in evaluation mode and without gradients.
+
+    teacher: a checkpoint folder, or a model. ``BadInput`` unless it is of the same type and shape, has the same labels in
+    the same order, and a classifier of its own.
+    """
+    where = "teacher"
+    if not isinstance(teacher, PreTrainedModel):
+        folder = Path(teacher)
+        if not folder.is_dir():
+            raise BadInput(f"teacher: {folder}: no such folder")
+        where = f"teacher {folder}"
+        check_model_folder(folder)
+        config = load_config(folder)
+        _check_labels(config, network.config, where)
+        _check_type(config, network.config, where)
+        teacher = load_pretrained(folder, list(config.id2label.values()), seed=0)
+        _check_complete(teacher, folder)
+    else:
+        _check_labels(teacher.config, network.config, where)
+        _check_type(teacher.config, network.config, where)
+    shape = model_shape(teacher, family_of(teacher.config.model_type, where))
+    for size in _SIZES:
+        has, wanted = getattr(shape, size), getattr(network.shape, size)
+        if has != wanted:
+            raise BadInput(f"{where}: another shape than the model: {size.replace('_', ' ')} {has}, not {wanted}")
+    return teacher.eval().requires_grad_(False)
+
+
+def _check_type(config: object, wanted: object, where: str) -> None:
+    has, needed = getattr(config, "model_type", None), getattr(wanted, "model_type", None)
+    if has != needed:
+        raise BadInput(f"{where}: another architecture than the model: '{has}', not '{needed}'")
+
+
+def _check_labels(config: object, wanted: object, where: str) -> None:
+    has, needed = (list(getattr(item, "id2label", {}).values()) for item in (config, wanted))
+    # made up by transformers where nobody named them: only their number says something
+    unnamed = [f"LABEL_{index}" for index in range(len(needed))]
+    if has != needed and (len(has) != len(needed) or unnamed not in (has, needed)):
+        raise BadInput(f"{where}: other labels than the model: {', '.join(has)}, not {', '.join(needed)}")
+
+
+def _check_complete(model: PreTrainedModel, folder: Path) -> None:
+    """What a checkpoint lacks above the layers starts at random, which is no teacher."""
+    found: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            found.update(file.keys())
+    missing = [name for name in model.state_dict() if name not in found]
+    if missing:
+        raise BadInput(f"teacher {folder}: not fine-tuned: '{missing[0]}' is missing")

@@ -1,0 +1,92 @@
+"""What the trainings of a pipeline share: tokenised rows, progress, one process at a time, and what they leave on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from instatune_deploy import __version__
+from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.runtimes.registry import CPU_FLAGS
+from instatune_deploy.files import clear_os_errors, whole_folder
+from instatune_deploy.pipeline.inputs import PipelineInputs
+from instatune_deploy.terminal import Terminal
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Of this package and those that a result depends on."""
+    return {"instatune-deploy": __version__, **{name: version(name) for name in packages}}
+
+
+def trained_on(inputs: PipelineInputs, seed: int, bf16: bool) -> dict[str, Any]:
+    """What the weights of every training of a pipeline depend on, beside its settings: a JSON value."""
+    return {
+        "model": inputs.model_sha256,
+        "data": inputs.data.key,
+        "max_length": inputs.settings.data.max_length,
+        "seed": seed,
+        "bf16": bf16,
+        "versions": versions_of("torch", "transformers", "accelerate", "tokenizers"),
+    }
+
+
+def training_rows(inputs: PipelineInputs) -> list[dict[str, Any]]:
+    """Tokenised, with ``labels``."""
+    tokens, labels = inputs.tokens("train", inputs.settings.data.max_length)
+    return [
+        {name: values[index] for name, values in tokens.items()} | {"labels": int(label)} for index, label in enumerate(labels)
+    ]
+
+
+def computes_in_bf16() -> bool:
+    """Whether this host computes in bf16 itself."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return not this_host().cpu_flags.isdisjoint(CPU_FLAGS["bf16"])
+
+
+@contextmanager
+def alone(folder: Path, what: str, terminal: Terminal) -> Iterator[None]:
+    """One process at a time trains in ``folder``; another that wants the same waits for it. A killed one holds nothing."""
+    with clear_os_errors(f"cannot write {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            terminal.result(f"another process is training this {what}; waiting for it")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def progress(inputs: PipelineInputs, terminal: Terminal) -> Iterator[Callable[[int, int, float], None]]:
+    """What a training calls with steps done, steps in all and the loss of late."""
+    with terminal.progress(_steps(inputs), "steps") as advance:
+        yield lambda done, total, loss: advance(done, "" if loss != loss else f"loss {loss:.3f}")
+
+
+def save_model(model: Any, inputs: PipelineInputs, folder: Path) -> None:
+    """A checkpoint with its tokenizer; whole, or not there."""
+    from instatune_deploy.supernet.load import quiet_transformers
+
+    with whole_folder(folder) as scratch, quiet_transformers():
+        model.save_pretrained(scratch)
+        inputs.tokenizer.save_pretrained(scratch)
+
+
+def _steps(inputs: PipelineInputs) -> int:
+    settings = inputs.settings.finetune
+    batches = -(-len(inputs.data.texts["train"]) // settings.batch_size)
+    per_epoch = -(-batches // settings.gradient_accumulation_steps)
+    return settings.max_steps or -int(-settings.epochs * per_epoch // 1)
