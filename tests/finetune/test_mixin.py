@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,16 @@ def test_continued_exactly(
     assert again.ordered == ordered_again
     assert [step for step, _, _ in again.steps] == [2, 2, 3, 3, 4, 4]
     assert all(torch.equal(value, state(again)[name]) for name, value in state(whole).items())
+
+
+def test_as_the_readme_says(make_model: Any, rows: Rows, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    code = next(part for part in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "SuperNetworkTrainer" in part)
+    arguments = TrainingArguments(output_dir=str(tmp_path), per_device_train_batch_size=8, num_train_epochs=1, use_cpu=True)
+    names = {"model": make_model(), "args": arguments, "rows": rows[:40], "collate": DataCollatorWithPadding(tiny_tokenizer)}
+    exec(code, names)
+    assert names["small"].config.num_hidden_layers == 2  # a third of four, rounded up
+    assert names["small"](input_ids=torch.arange(9)[None] + 7).logits.shape == (1, 2)
 
 
 def test_one_gpu_of_several_and_no_model(build: Any, tiny_space: SearchSpace) -> None:

@@ -39,7 +39,7 @@ def _artifact(place: Place, runtime: str, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_an_artifact_is_read_as_the_readme_says(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    *_, first, second = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     onnx = _artifact(place, "onnxruntime", monkeypatch)
     openvino = _artifact(place, "openvino", monkeypatch)
     labels = json.loads((onnx / "manifest.json").read_text())["labels"]
