@@ -251,7 +251,8 @@ def test_step_times_are_compared_on_the_same_batches() -> None:
 
 def test_what_is_the_default_already_is_not_ablated() -> None:
     recipes, teachers = ablation.variants(FinetuneSettings(sampler="uniform", teacher=None))
-    assert set(recipes) == {"default", "without distillation", "without ordering", "teacher first epoch", "teacher throughout"}
+    without = {f"without {name}" for name in ("distillation", "ordering", "correction", "the full network first")}
+    assert set(recipes) == {"default", *without, "teacher first epoch", "teacher throughout"}
     assert teachers == {"never": "default", "first epoch": "teacher first epoch", "throughout": "teacher throughout"}
 
 
@@ -260,12 +261,16 @@ def test_points_lost_are_medians_of_differences_within_a_seed() -> None:
         "default": [0.80, 0.82, 0.84],
         "without distillation": [0.79, 0.80, 0.85],
         "without ordering": [0.70, 0.72, 0.74],
+        "without correction": [0.79, 0.82, 0.84],
+        "without the full network first": [0.78, 0.80, 0.81],
         "teacher first epoch": [0.81, 0.82, 0.84],
         "teacher throughout": [0.82, 0.85, 0.84],
     }
     teachers = {"never": "default", "first epoch": "teacher first epoch", "throughout": "teacher throughout"}
     summary = ablation.summarised(half, teachers)
-    assert summary["points_lost_without"] == {"distillation": 1.0, "ordering": 10.0, "sandwich": None, "teacher": None}
+    lost = summary["points_lost_without"]
+    expected = {"distillation": 1.0, "ordering": 10.0, "correction": 0.0, "the full network first": 2.0}
+    assert lost == {**expected, "sandwich": None, "teacher": None}
     assert summary["teacher_brings_points"] == {"first epoch": 0.0, "throughout": 2.0}
     assert summary["why"] == "the default recipe has none: sandwich, teacher"
 

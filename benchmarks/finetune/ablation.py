@@ -18,7 +18,9 @@ from instatune_deploy.supernet.architecture import Architecture
 DEFAULT = "default"
 WITHOUT: dict[str, dict[str, Any]] = {
     "distillation": {"alpha": 1.0},
-    "ordering": {"importance_rows": 0},
+    "ordering": {"importance_rows": 0},  # and so without the correction, which goes with it
+    "correction": {"correct_prefixes": False},
+    "the full network first": {"full_epochs": 0.0},
     "sandwich": {"sampler": "uniform"},
 }
 TEACHER: dict[str, dict[str, Any]] = {
