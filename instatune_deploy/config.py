@@ -6,9 +6,9 @@ Every setting is validated when its file is read; `yamlfile` turns what is wrong
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-dynamic"]
 Provider = Literal["cpu", "cuda", "tensorrt", "gpu", "npu"]
@@ -17,6 +17,8 @@ Statistic = Literal["p50", "p90", "p99"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1)]
 MOST_THREADS = 1024
+TRAIN_TEACHER = "train"
+"""`FinetuneSettings.teacher` of a pipeline that trains its teacher first."""
 Threads = int | Literal["all"]
 Word = Annotated[str, Field(pattern=r"^\S+$")]
 Pattern = Annotated[str, Field(min_length=1)]
@@ -127,7 +129,12 @@ class FinetuneSettings(Settings):
         "fisher", description="what orders heads and neurons, so that smaller networks keep what matters"
     )
     importance_rows: int = Field(256, ge=0, description="training rows that order heads and neurons; 0 leaves their order")
-    full_epochs: float = Field(0.4, ge=0, description="the full network trains alone so long, then heads and neurons are ordered")
+    full_epochs: float = Field(
+        0.4,
+        ge=0,
+        description="the full network trains alone so long, then heads and neurons are ordered; with max_steps at most a fifth "
+        "of those",
+    )
     correct_prefixes: bool = Field(
         True, description="with the ordering, fit what is kept of every size to make up for what is gone, by least squares"
     )
@@ -135,6 +142,16 @@ class FinetuneSettings(Settings):
         "none", description="which networks train with the model's dropout: all, the full one only, or none"
     )
     checkpoint_steps: Count = Field(100, description="steps between two checkpoints")
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if self.max_steps is None and self.full_epochs >= self.epochs:
+            raise ValueError(
+                f"full_epochs ({self.full_epochs:g}) must be less than epochs ({self.epochs:g}), or no sub-network is trained"
+            )
+        if self.teacher is not None and self.gamma == 0:
+            raise ValueError("with gamma 0 the teacher is never asked: leave it out, or raise gamma")
+        return self
 
 
 class SearchSettings(Settings):

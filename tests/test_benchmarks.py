@@ -12,12 +12,22 @@ from hypothesis import strategies as st
 
 from benchmarks import readme
 from benchmarks.finetune import ablation, cost, macs, peers, sharing
-from benchmarks.finetune.choice import at_target, best_within, first_layers, smallest_losing, spread_members, uniform_members
+from benchmarks.finetune.alone import WAYS, best, phases
+from benchmarks.finetune.choice import (
+    at_target,
+    best_within,
+    expected_ms,
+    first_layers,
+    irregular,
+    smallest_losing,
+    spread_members,
+)
 from benchmarks.finetune.harness import command
-from benchmarks.finetune.pruning import from_above
+from benchmarks.finetune.latency import Latencies
+from benchmarks.finetune.pruning import from_above, weights_path
 from benchmarks.finetune.rebuild import pruned_network
-from benchmarks.finetune.subjects import TINY
-from benchmarks.finetune.trainings import Made, Need, Pruning, Training, Workshop
+from benchmarks.finetune.subjects import TINY, pipeline
+from benchmarks.finetune.trainings import Made, Need, Pruning, Training, Workshop, changed
 from benchmarks.finetune.turns import StepTimes, in_turns
 from benchmarks.results import markdown, write_result
 from instatune_deploy.config import FinetuneSettings
@@ -100,12 +110,53 @@ def test_the_smallest_member_that_loses_at_most_so_many_points() -> None:
 
 
 def test_members_that_are_looked_at_belong_to_the_space(tiny_network: Any, tiny_space: Any) -> None:
-    uniform = uniform_members(tiny_space)
-    assert len(uniform) == 4 * 3 * 3
     spread = spread_members(tiny_space, tiny_network.shape, 10)
     assert len(set(spread)) == 10
     assert tiny_space.largest() in spread
-    assert all(item in tiny_space for item in [*uniform, *spread])
+    assert all(item in tiny_space for item in spread)
+
+
+def test_a_member_is_irregular_when_its_layers_differ_and_a_sub_layer_is_gone() -> None:
+    assert irregular(Architecture((0, 1, 3), (4, 0, 1), (64, 32, 16)))
+    assert irregular(Architecture((0, 1, 3), (4, 2, 1), (64, 0, 16)))
+    assert not irregular(Architecture((0, 1, 3), (4, 2, 1), (64, 32, 16)))  # nothing is gone
+    assert not irregular(Architecture((0, 1, 3), (4, 4, 4), (64, 0, 16)))  # heads are alike
+    assert not irregular(of(3))
+
+
+def test_what_a_member_takes_is_expected_from_its_size() -> None:
+    known = {
+        item: 3 + 0.5 * item.depth + 0.1 * sum(item.heads) + 0.01 * sum(item.mlp_widths)
+        for item in (of(6), of(4, 2, 32), of(3, 1, 64), of(2, 4, 16), of(5, 3, 48))
+    }
+    mixed = Architecture((0, 2, 5), (4, 0, 1), (0, 64, 16))
+    assert expected_ms(known, [mixed]) == {mixed: pytest.approx(3 + 1.5 + 0.5 + 0.8)}
+
+
+# --- fine-tuning: networks alone ----------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 40), st.integers(1, 120), st.floats(0, 1), st.integers(0, 3))
+def test_both_phases_together_see_every_row_equally_often(count: int, total: int, share: float, seed: int) -> None:
+    cut = int(share * total)
+    first, rest = phases(list(range(count)), total, cut, seed)
+    seen = [[*first, *rest].count(row) for row in range(count)]
+    assert (len(first), len(rest)) == (cut, total - cut)
+    assert max(seen) - min(seen) <= (1 if total % count else 0)
+    assert phases(list(range(count)), total, cut, seed) == (first, rest)
+
+
+def test_no_row_is_seen_twice_before_all_are_seen_once() -> None:
+    first, rest = phases("abcdefghij", 20, 4, seed=0)
+    assert sorted([*first, *rest[:6]]) == list("abcdefghij")
+    assert sorted(rest[6:]) == list("abcdefghij")
+    assert first != list("abcd")  # drawn
+
+
+def test_eight_ways_of_fine_tuning_alone_and_the_most_accurate_is_taken() -> None:
+    assert len(set(WAYS)) == 8
+    assert best({way: 0.8 + 0.01 * (index == 5) for index, way in enumerate(WAYS)}) == WAYS[5]
+    assert best(dict.fromkeys(WAYS, 0.8)) == WAYS[0]
 
 
 @given(st.floats(0.3, 0.9), st.floats(0.7, 3.0))
@@ -135,7 +186,8 @@ def test_a_training_is_read_back_as_it_was_written() -> None:
     for training in (
         Training("super-network", TINY, 1, (("alpha", 1.0),)),
         Training("alone", TINY, 0, architecture=of(3)),
-        Training("pruned", TINY, 2, pruning=Pruning("taylor", True, 0.25)),
+        Training("alone", TINY, 0, (("dropout", "none"),), of(3), start="full-first"),
+        Training("pruned", TINY, 2, pruning=Pruning("taylor", True, 0.25), start="full-first"),
     ):
         assert Training.from_json(json.loads(json.dumps(training.to_json()))) == training
 
@@ -152,6 +204,52 @@ def test_a_key_says_what_a_result_depends_on_and_nothing_else(tmp_path: Path) ->
     assert workshop.key(Training("alone", TINY, 0, (("alpha", 1.0), ("sampler", "uniform")), of(3))) == alone
     assert workshop.key(Training("alone", TINY, 0, (("learning_rate", 0.1),), of(3))) != alone
     assert workshop.key(Training("alone", TINY, 0, architecture=of(2))) != alone
+    assert workshop.key(Training("alone", TINY, 0, (("dropout", "model"),), of(3))) != alone
+    assert workshop.key(Training("alone", TINY, 0, (("full_epochs", 0.7),), of(3))) == alone
+    begun = workshop.key(Training("alone", TINY, 0, (), of(3), start="full-first"))
+    assert begun != alone
+    assert workshop.key(Training("alone", TINY, 0, (("full_epochs", 0.7),), of(3), start="full-first")) != begun
+
+
+def test_a_key_depends_on_how_trainings_compute_and_on_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop, other, training = Workshop(tmp_path), Workshop(tmp_path / "other"), Training("alone", TINY, 0, architecture=of(3))
+    keys = {workshop.key(training), Workshop(tmp_path / "same").key(training)}
+    assert len(keys) == 1  # where it is made is nothing to it
+    training.settings(other.work)
+    (other.work / "tiny-model" / "notes.txt").write_text("other weights")
+    keys.add(other.key(training))
+    monkeypatch.setattr("benchmarks.finetune.trainings.computes_in_bf16", lambda: "changed")
+    keys.add(workshop.key(training))
+    monkeypatch.setattr("instatune_deploy.pipeline.training.TRAINING_REVISION", -1)
+    keys.add(workshop.key(training))
+    assert len(keys) == 4
+
+
+def test_pruned_weights_are_told_apart_by_what_was_pruned(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path)
+    pruning = Pruning("taylor", False, 0.25)
+    raw = Training("pruned", TINY, 0, pruning=pruning)
+    begun = Training("pruned", TINY, 0, pruning=pruning, start="full-first")
+    others = [
+        begun,
+        Training("pruned", TINY, 0, (("learning_rate", 0.1),), pruning=pruning, start="full-first"),
+        Training("pruned", TINY, 1, pruning=pruning),
+        Training("pruned", TINY, 0, pruning=Pruning("taylor", True, 0.25)),
+    ]
+    assert len({weights_path(workshop, item) for item in [raw, *others]}) == 5
+    # how what is left is fine-tuned does not change what the raw checkpoint is pruned to
+    assert weights_path(workshop, Training("pruned", TINY, 0, (("learning_rate", 0.1),), pruning=pruning)) == weights_path(
+        workshop, raw
+    )
+
+
+def test_latencies_of_other_graphs_and_protocols_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = {Latencies(tmp_path).path, Latencies(tmp_path, quick=True).path}
+    monkeypatch.setattr("benchmarks.finetune.latency.GRAPHS_REVISION", -1)
+    paths.add(Latencies(tmp_path).path)
+    monkeypatch.setattr("benchmarks.finetune.latency.version_for", lambda run: "0.0")
+    paths.add(Latencies(tmp_path).path)
+    assert len(paths) == 4
 
 
 def test_pooled_accuracy_counts_every_row_once(tmp_path: Path) -> None:
@@ -251,7 +349,7 @@ def test_step_times_are_compared_on_the_same_batches() -> None:
 
 def test_what_is_the_default_already_is_not_ablated() -> None:
     recipes, teachers = ablation.variants(FinetuneSettings(sampler="uniform", teacher=None))
-    without = {f"without {name}" for name in ("distillation", "ordering", "correction", "the full network first")}
+    without = {f"without {name}" for name in ("distillation", "ordering and correction", "correction", "the full network first")}
     assert set(recipes) == {"default", *without, "teacher first epoch", "teacher throughout"}
     assert teachers == {"never": "default", "first epoch": "teacher first epoch", "throughout": "teacher throughout"}
 
@@ -260,7 +358,7 @@ def test_points_lost_are_medians_of_differences_within_a_seed() -> None:
     half = {
         "default": [0.80, 0.82, 0.84],
         "without distillation": [0.79, 0.80, 0.85],
-        "without ordering": [0.70, 0.72, 0.74],
+        "without ordering and correction": [0.70, 0.72, 0.74],
         "without correction": [0.79, 0.82, 0.84],
         "without the full network first": [0.78, 0.80, 0.81],
         "teacher first epoch": [0.81, 0.82, 0.84],
@@ -269,7 +367,7 @@ def test_points_lost_are_medians_of_differences_within_a_seed() -> None:
     teachers = {"never": "default", "first epoch": "teacher first epoch", "throughout": "teacher throughout"}
     summary = ablation.summarised(half, teachers)
     lost = summary["points_lost_without"]
-    expected = {"distillation": 1.0, "ordering": 10.0, "correction": 0.0, "the full network first": 2.0}
+    expected = {"distillation": 1.0, "ordering and correction": 10.0, "correction": 0.0, "the full network first": 2.0}
     assert lost == {**expected, "sandwich": None, "teacher": None}
     assert summary["teacher_brings_points"] == {"first epoch": 0.0, "throughout": 2.0}
     assert summary["why"] == "the default recipe has none: sandwich, teacher"
@@ -277,8 +375,8 @@ def test_points_lost_are_medians_of_differences_within_a_seed() -> None:
 
 def test_macs_saved_are_medians_over_seeds() -> None:
     def found(saved: float, test: float) -> list[macs.Found]:
-        losing = [macs.Found(label, of(2), 0.9, test, saved, saved / 2) for label in macs.LOSING]
-        faster = [macs.Found(f"{times}x less latency", of(1), 0.7, 0.7, 0.9, 1 - 1 / times) for times in macs.FASTER]
+        losing = [macs.Found(label, of(2), 0.9, test, saved, saved / 2, 0.9 - test) for label in macs.LOSING]
+        faster = [macs.Found(f"{times}x less latency", of(1), 0.7, 0.7, 0.9, 1 - 1 / times, 0.2) for times in macs.FASTER]
         return [macs.Found("reference", None, 0.9, 0.9, 0.0, 0.0), *losing, *faster]
 
     summary = macs.summarised({("a", 0): found(0.2, 0.89), ("a", 1): found(0.4, 0.88), ("a", 2): found(0.6, 0.9)})
@@ -289,12 +387,30 @@ def test_macs_saved_are_medians_over_seeds() -> None:
     assert summary["far_end"]["3"] == {"test_points": 70.0, "test_points_lost": 20.0, "latency_saved": 0.6667}
 
 
+def test_the_worst_of_all_networks_is_reported() -> None:
+    cells = [{"subject": "a", "points": -0.2}, {"subject": "b", "points": -1.4}, {"subject": "c", "points": 0.3}]
+    assert sharing.worst(cells) == cells[1]
+
+
+def test_a_pair_without_a_member_of_ours_is_counted() -> None:
+    rivals = {
+        ("movies", seed): [
+            peers.Rival(peers.FIRST_LAYERS, target, Training("alone", "movies", seed), 5.0, "x") for target in peers.TARGETS
+        ]
+        for seed in (0, 1)
+    }
+    ours = {(run, rival): None if rival.target == 0.35 else of(2) for run, items in rivals.items() for rival in items}
+    counted = peers.without_ours(ours)
+    assert counted["minus_first_layers_points"] == {"0.5": 0, "0.35": 2}
+    assert counted["minus_torch_pruning_points"] == {"0.5": 0, "0.35": 0}
+
+
 # --- fine-tuning: smoke runs --------------------------------------------------------------------------------------------
 
 KEYS = {
     "cost": {"step_time_ratio_low_cost", "step_time_ratio_high_cost"},
-    "sharing": {"inherited_minus_standalone_points"},
-    "peers": {"minus_torch_pruning_points", "minus_first_layers_points"},
+    "sharing": {"inherited_minus_standalone_points", "worst_median"},
+    "peers": {"minus_torch_pruning_points", "minus_first_layers_points", "pairs_without_ours"},
     "macs": {"macs_saved_at_0_points", "macs_saved_at_0_5_points", "macs_saved_at_1_point", "latency_saved_at_0_5_points"},
     "ablation": {"points_lost_without"},
 }
@@ -315,6 +431,73 @@ def test_a_smoke_run_has_every_figure_of_the_real_one(name: str, work: Path, tmp
     summary = json.loads((tmp_path / f"finetune-{name}.json").read_text())["summary"]
     assert KEYS[name] <= set(summary)
     assert done.stdout.startswith("| ")
+
+
+def test_a_smoke_run_reaches_sub_networks_ordering_and_correction(work: Path) -> None:
+    from instatune_deploy.pipeline.supernet import load_supernet
+
+    workshop = Workshop(work / "quick", jobs=0)
+    changes: list[dict[str, Any]] = [
+        {},
+        {"importance_rows": 0},
+        {"correct_prefixes": False},
+        {"sampler": "uniform"},
+        {"alpha": 1.0},
+        {"full_epochs": 0.0},
+    ]
+    recipes = [Training("super-network", TINY, 0, changed(change)) for change in changes]
+    workshop.make([Need(recipe) for recipe in recipes])
+    weights = {load_supernet(Path(workshop.made(recipe).result["supernet"])).weights for recipe in recipes}
+    # what an ingredient does is reached, or leaving it out would change nothing
+    assert len(weights) == len(changes)
+
+
+def test_what_is_cut_out_is_corrected_for_its_own_size(work: Path) -> None:
+    import torch
+
+    from benchmarks.finetune.standalone import cut_out
+    from instatune_deploy.pipeline.inputs import load_inputs
+    from instatune_deploy.supernet.load import load_pretrained
+    from instatune_deploy.supernet.network import SuperNetwork
+
+    inputs = load_inputs(pipeline(TINY, {}, work / "quick"))
+    tokens = torch.tensor([row[:8] for row in inputs.tokens("train", 128)[0]["input_ids"]])
+
+    def hidden(architecture: Architecture, correct: bool) -> torch.Tensor:
+        network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.data.label_names, seed=0)).eval()
+        model = cut_out(network, architecture, inputs, 0, correct)
+        with torch.no_grad():
+            found: torch.Tensor = model(tokens, output_hidden_states=True).hidden_states[1]
+        return found
+
+    full = hidden(of(6, 4, 128), correct=True)  # nothing is cut
+    small = of(6, 2, 64)
+    # what the first layer gives is nearer to what the full one gives; both have the same heads and neurons
+    assert (hidden(small, True) - full).norm() < 0.99 * (hidden(small, False) - full).norm()
+
+
+def test_both_phases_have_the_steps_of_a_super_network(work: Path) -> None:
+    from benchmarks.finetune.standalone import phase_rows
+    from instatune_deploy.pipeline.inputs import load_inputs
+
+    inputs = load_inputs(pipeline(TINY, {"max_steps": None, "epochs": 2.0, "full_epochs": 0.4}, work / "quick"))
+    assert [len(rows) for rows in phase_rows(inputs, 0)] == [4 * 8, 2 * 72 - 4 * 8]  # 0.4 of 9 steps are 4 whole ones
+    inputs = load_inputs(pipeline(TINY, {}, work / "quick"))
+    assert [len(rows) for rows in phase_rows(inputs, 0)] == [1 * 8, 7 * 8]
+
+
+def test_accuracy_is_that_of_float32(make_model: Callable[..., Any]) -> None:
+    import torch
+
+    from benchmarks.finetune.worker import in_float32
+
+    model, tokens = make_model().eval(), torch.arange(12).view(1, 12)
+    with in_float32(model):
+        model(tokens)
+    with pytest.raises(RuntimeError, match="bfloat16"), in_float32(model), torch.autocast("cpu", torch.bfloat16):
+        model(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(tokens)  # nothing is left of the look
 
 
 def test_a_training_is_made_once_in_a_process_of_its_own(work: Path) -> None:

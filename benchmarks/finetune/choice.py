@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,14 +14,10 @@ from instatune_deploy.supernet.space import SearchSpace
 TARGETS = (0.75, 0.5, 0.35)
 """Latency as a share of the full model's."""
 TOLERANCE = 0.03
+"""A member is at a target when its latency is off by at most this share of it."""
 TOKENS = 128
 
 Figures = Mapping[Architecture, float]
-
-
-def uniform_members(space: SearchSpace) -> list[Architecture]:
-    """Members whose layers are all alike, nothing gone: the full and the smallest network are among them."""
-    return [item for item in space.uniform() if min(*item.heads, *item.mlp_widths) > 0]
 
 
 def spread_members(space: SearchSpace, shape: ModelShape, count: int, seed: int = 0) -> list[Architecture]:
@@ -35,6 +31,25 @@ def spread_members(space: SearchSpace, shape: ModelShape, count: int, seed: int 
         prefer=np.empty((0, len(space.choices)), dtype=np.int64),
     )
     return [space.decode(row) for row in chosen]
+
+
+def irregular(architecture: Architecture) -> bool:
+    """Whether its layers are unlike each other in heads and in neurons, and an attention or an MLP is gone."""
+    heads, widths = {*architecture.heads}, {*architecture.mlp_widths}
+    return len(heads) > 1 and len(widths) > 1 and 0 in heads | widths
+
+
+def expected_ms(latencies_ms: Figures, members: Sequence[Architecture]) -> dict[Architecture, float]:
+    """About what ``members`` take: linear in layers, heads and neurons, fitted to those whose latency is known.
+
+    Only says which members are worth measuring for a target.
+    """
+
+    def sizes(items: Iterable[Architecture]) -> np.ndarray:
+        return np.array([[1, item.depth, sum(item.heads), sum(item.mlp_widths)] for item in items], dtype=float)
+
+    fitted = np.linalg.lstsq(sizes(latencies_ms), np.array(list(latencies_ms.values())), rcond=None)[0]
+    return dict(zip(members, (sizes(members) @ fitted).tolist(), strict=True))
 
 
 def at_target(latencies_ms: Figures, full_ms: float, target: float, tolerance: float = TOLERANCE) -> list[Architecture]:
@@ -66,8 +81,3 @@ def smallest_losing(accuracies: Figures, macs: Figures, reference: float, points
     lowest = reference - points / 100 - 1e-9
     able = [member for member in accuracies if accuracies[member] >= lowest]
     return min(able, key=lambda member: (macs[member], -accuracies[member]), default=None)
-
-
-def spread_text(values: Sequence[float], digits: int = 2) -> str:
-    """Smallest and largest, for a table: ``-0.40 .. 1.20``."""
-    return f"{min(values):.{digits}f} .. {max(values):.{digits}f}"

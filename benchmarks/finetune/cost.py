@@ -1,8 +1,10 @@
 """How long a step of super-network fine-tuning takes, beside an ordinary step. ``python -m benchmarks.finetune.cost``
 
-Ordinary, low-cost (the full network teaches) and high-cost (a teacher does) fine-tuning take turns step by step in one
-process, each in the loop of the Trainer that ships, on the same batches in the same order, with the same attention and
-precision and on all cores. Sub-networks are drawn as the default recipe draws them. Let nothing else run meanwhile.
+Ordinary, low-cost (the full network teaches) and high-cost (a teacher does) fine-tuning, each without dropout, as the default
+recipe trains, and with the model's, take turns step by step in one process: each in the loop of the Trainer that ships, on the
+same batches in the same order, with the same attention and precision and on all cores. Sub-networks are drawn as the default
+recipe draws them. A ratio is to the ordinary step with the same dropout. Movies only: rows of other texts are of other lengths,
+which all six share. Let nothing else run meanwhile.
 """
 
 from __future__ import annotations
@@ -10,61 +12,77 @@ from __future__ import annotations
 import copy
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from benchmarks.finetune.harness import Bench, command
-from benchmarks.finetune.subjects import pipeline
+from benchmarks.finetune.subjects import MOVIES, TINY, pipeline
 from benchmarks.finetune.turns import StepTimes, in_turns
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
 
-WAYS = ("ordinary", "low-cost", "high-cost")
+KINDS = ("ordinary", "low-cost", "high-cost")
+DROPOUTS = ("none", "model")
+WAYS = tuple((kind, dropout) for dropout in DROPOUTS for kind in KINDS)
 WARM_UP = 5
 BLOCK = 10
 BLOCKS = 6
+Way = tuple[str, str]
+"""What is trained, and with which dropout."""
 
 
 def cost(bench: Bench) -> None:
     """Step times of ordinary, low-cost and high-cost fine-tuning, in turns."""
     import torch
 
-    subject = bench.subjects[0]
+    subject = TINY if bench.quick else MOVIES
     blocks = 1 if bench.quick else BLOCKS
     inputs = load_inputs(pipeline(subject, {}, bench.work))
-    seconds: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+    seconds: dict[Way, list[list[float]]] = {way: [] for way in WAYS}
     for seed in range(bench.seeds):
         with tempfile.TemporaryDirectory() as scratch:
             found = _timed(inputs, seed, WARM_UP + blocks * BLOCK, Path(scratch))
         for way, steps in zip(WAYS, found, strict=True):
             seconds[way] += [steps[start : start + BLOCK] for start in range(WARM_UP, len(steps), BLOCK)]
-        click.echo(
-            f"seed {seed}: {', '.join(f'{way} {sum(steps):.1f} s' for way, steps in zip(WAYS, found, strict=True))}", err=True
-        )
-    ratios = {way: block_ratios(seconds[way], seconds["ordinary"]) for way in WAYS}
-    rows = [
-        {
-            "step": way,
-            "ms a step (median)": round(1e3 * statistics.median(step for block in seconds[way] for step in block)),
-            "ratio to ordinary": round(total_ratio(seconds[way], seconds["ordinary"]), 3),
-            "ratio by block of steps": f"{min(ratios[way]):.2f} - {max(ratios[way]):.2f}",
-        }
-        for way in WAYS
-    ]
+        said = (f"{kind}, dropout {dropout}, {sum(steps):.1f} s" for (kind, dropout), steps in zip(WAYS, found, strict=True))
+        click.echo(f"seed {seed}: {'; '.join(said)}", err=True)
+    rows = _rows(seconds)
+    ratios = {way: row["ratio to ordinary, same dropout"] for way, row in zip(WAYS, rows, strict=True)}
+    spread = {way: block_ratios(seconds[way], seconds["ordinary", way[1]]) for way in WAYS}
+    default = inputs.settings.finetune.dropout
     summary = {
-        "step_time_ratio_low_cost": rows[1]["ratio to ordinary"],
-        "step_time_ratio_high_cost": rows[2]["ratio to ordinary"],
-        "spread_over_blocks": {way: [round(min(found), 3), round(max(found), 3)] for way, found in ratios.items()},
+        **{f"step_time_ratio_{kind.replace('-', '_')}": ratios[kind, default] for kind in KINDS[1:]},
+        "spread_over_blocks": {
+            f"{kind}, dropout {dropout}": [round(min(found), 3), round(max(found), 3)]
+            for (kind, dropout), found in spread.items()
+        },
     }
-    bench.report("cost", rows, summary, timed_on=subject, threads=torch.get_num_threads(), steps=bench.seeds * blocks * BLOCK)
+    said_too = {"timed_on": subject, "threads": torch.get_num_threads(), "steps": bench.seeds * blocks * BLOCK}
+    bench.report("cost", rows, summary, dropout_on_both_sides=default, **said_too)
+
+
+def _rows(seconds: Mapping[Way, Sequence[Sequence[float]]]) -> list[dict[str, Any]]:
+    """A row for every way."""
+    ratios = {way: block_ratios(seconds[way], seconds["ordinary", way[1]]) for way in WAYS}
+    return [
+        {
+            "step": kind,
+            "dropout": dropout,
+            "ms a step (median)": round(1e3 * statistics.median(step for block in seconds[kind, dropout] for step in block)),
+            "ratio to ordinary, same dropout": round(total_ratio(seconds[kind, dropout], seconds["ordinary", dropout]), 3),
+            "ratio by block of steps": f"{min(ratios[kind, dropout]):.2f} - {max(ratios[kind, dropout]):.2f}",
+        }
+        for kind, dropout in WAYS
+    ]
 
 
 def _timed(inputs: PipelineInputs, seed: int, steps: int, scratch: Path) -> list[list[float]]:
     """Seconds of every step, by way."""
-    from instatune_deploy.finetune.ordinary import _Trainer as OrdinaryTrainer
-    from instatune_deploy.finetune.trainer import _Trainer as SuperNetworkTrainer
+    from instatune_deploy.finetune.dropout import Dropout
+    from instatune_deploy.finetune.ordinary import OrdinaryTrainer
+    from instatune_deploy.finetune.trainer import PipelineTrainer
     from instatune_deploy.finetune.training import Training
     from instatune_deploy.pipeline.training import computes_in_bf16, training_rows
     from instatune_deploy.supernet.load import load_pretrained
@@ -73,21 +91,25 @@ def _timed(inputs: PipelineInputs, seed: int, steps: int, scratch: Path) -> list
     # checkpoints are no part of a step
     always = {"max_steps": steps, "checkpoint_steps": steps + 1, "full_epochs": 0.0, "teacher": None}
     settings = inputs.settings.finetune.model_copy(update=always)
-    high = settings.model_copy(update={"gamma": 1.0, "teacher_epochs": None})
     pretrained = load_pretrained(inputs.model_folder, inputs.data.label_names, seed)
 
-    def train(way: str, watch: StepTimes) -> None:
-        training = Training(settings, rows, inputs.tokenizer, scratch / way, seed, computes_in_bf16(), lambda *done: None)
+    def train(way: Way, watch: StepTimes) -> None:
+        kind, dropout = way
+        own = settings.model_copy(update={"dropout": dropout})
+        folder = scratch / f"{kind}-{dropout}"
+        training = Training(own, rows, inputs.tokenizer, folder, seed, computes_in_bf16(), lambda *done: None)
         arguments = training.arguments()
         arguments["callbacks"].append(watch)
         model = copy.deepcopy(pretrained)
-        if way == "ordinary":
+        if kind == "ordinary":
+            Dropout(model).switch(dropout == "model")
             trainer: Any = OrdinaryTrainer(model, **arguments)
-        elif way == "low-cost":
-            trainer = SuperNetworkTrainer(model, space=inputs.settings.space, settings=settings, **arguments)
+        elif kind == "low-cost":
+            trainer = PipelineTrainer(model, space=inputs.settings.space, settings=own, **arguments)
         else:
+            high = own.model_copy(update={"gamma": 1.0, "teacher_epochs": None})
             teacher = copy.deepcopy(pretrained)  # what it says makes no difference to the time it takes
-            trainer = SuperNetworkTrainer(model, space=inputs.settings.space, settings=high, teacher=teacher, **arguments)
+            trainer = PipelineTrainer(model, space=inputs.settings.space, settings=high, teacher=teacher, **arguments)
         training.run(trainer)
 
     return in_turns([lambda watch, way=way: train(way, watch) for way in WAYS])  # type: ignore[misc]

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
-from benchmarks.finetune.choice import TARGETS, TOKENS, Figures, at_target, spread_members, uniform_members
-from benchmarks.finetune.latency import Latencies
-from benchmarks.finetune.subjects import SUBJECTS, TINY
-from benchmarks.finetune.trainings import Training, Workshop, changed
+from benchmarks.finetune.alone import WAYS, Way, best
+from benchmarks.finetune.choice import TARGETS, TOKENS, TOLERANCE, Figures, at_target, expected_ms, irregular, spread_members
+from benchmarks.finetune.latency import AT_ONCE, Latencies
+from benchmarks.finetune.subjects import MOVIES, SUBJECTS, TINY
+from benchmarks.finetune.trainings import Need, Training, Workshop, changed
 from benchmarks.results import FOLDER, REPOSITORY, markdown, write_result
 from instatune_deploy.supernet.architecture import Architecture
 
@@ -22,7 +24,13 @@ WORK = REPOSITORY / "runs" / "benchmarks" / "finetune"
 EVERY = 2
 """Of the uniform members, so many apart by MACs are evaluated; every latency is measured."""
 SPREAD = 40
-QUICK_SPREAD = 4
+IRREGULAR = 2000
+"""Members spread over MACs among which one with unlike layers is looked for at every target."""
+LIKELY = 0.1
+"""Those whose expected latency is off by no more are measured."""
+QUICK_SPREAD, QUICK_IRREGULAR = 4, 40
+WAY_TARGET = 0.5
+"""Where the way of fine-tuning alone is chosen."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Bench:
     seeds: int
     work: Path
     jobs: int
-    alone_learning_rate: float | None
+    members: int
     subjects: tuple[str, ...]
     results: Path
 
@@ -60,13 +68,53 @@ class Bench:
     @cached_property
     def uniform_ms(self) -> Figures:
         """Latencies of the members whose layers are all alike."""
-        members = uniform_members(self.latencies.made.space)
+        members = self.latencies.made.space.uniform()
         return self.latencies.of(members[:: len(members) // 6] if self.quick else members)
 
     @cached_property
     def at_targets(self) -> dict[float, list[Architecture]]:
-        """Two architectures for every share of the full latency, chosen without a look at accuracy."""
-        return {target: at_target(self.uniform_ms, self.full_ms, target) for target in TARGETS}
+        """Architectures for every share of the full latency, chosen without a look at accuracy, at most ``members`` for each.
+
+        One whose layers are unlike each other, a sub-layer gone; then the shallowest and the deepest of those whose layers
+        are all alike, which the recipe's sampler trains more often.
+        """
+        found = {}
+        for target in TARGETS:
+            alike = at_target(self.uniform_ms, self.full_ms, target)[::-1]
+            found[target] = [self._irregular(target), *alike][: self.members]
+        return found
+
+    def _irregular(self, target: float) -> Architecture:
+        """The first at the target in an order that a fixed seed gives; the nearest of all that were tried where none is."""
+        made, aim_ms = self.latencies.made, target * self.full_ms
+        drawn = spread_members(made.space, made.network.shape, QUICK_IRREGULAR if self.quick else IRREGULAR, seed=1)
+        pool = [drawn[index] for index in np.random.default_rng(1).permutation(len(drawn)) if irregular(drawn[index])]
+        off = {item: abs(ms / aim_ms - 1) for item, ms in expected_ms(self.uniform_ms, pool).items()}
+        likely = [item for item in pool if off[item] <= LIKELY] or [min(off, key=lambda item: off[item])]
+        tried: dict[Architecture, float] = {}
+        for start in range(0, 1 if self.quick else len(likely), AT_ONCE):
+            latencies_ms = self.latencies.of(likely[start : start + (1 if self.quick else AT_ONCE)])
+            tried |= {item: abs(ms / aim_ms - 1) for item, ms in latencies_ms.items()}
+            if min(tried.values()) <= TOLERANCE:
+                return next(item for item in tried if tried[item] <= TOLERANCE)
+        return min(tried, key=lambda item: tried[item])
+
+    @cached_property
+    def way(self) -> Way:
+        """How networks are fine-tuned alone: of all ways the one that is best for them, by validation rows of one seed.
+
+        Chosen once for all subjects, seeds and sizes, at the deepest network with layers alike of half the latency.
+        """
+        subject = TINY if self.quick else MOVIES
+        item = at_target(self.uniform_ms, self.full_ms, WAY_TARGET)[0]
+        # a smoke run has one of each start
+        ways = [way for way in WAYS if (way.learning_rate, way.dropout) == (2e-4, "model")] if self.quick else WAYS
+        trainings = {way: self._alone(subject, 0, item, way) for way in ways}
+        self.workshop.make([Need(training) for training in trainings.values()])
+        found = {way: self.workshop.made(training).accuracy("validation") for way, training in trainings.items()}
+        for way, accuracy in found.items():
+            click.echo(f"alone, {way}: {accuracy:.2%} on validation rows", err=True)
+        return best(found)
 
     @cached_property
     def candidates(self) -> list[Architecture]:
@@ -90,19 +138,21 @@ class Bench:
         return Training("super-network", subject, seed, changed(changes))
 
     def alone(self, subject: str, seed: int, architecture: Architecture) -> Training:
-        """An architecture that is fine-tuned for itself."""
-        return Training("alone", subject, seed, self.alone_changes, architecture)
+        """An architecture that is fine-tuned for itself, in the way that is best for such ones."""
+        return self._alone(subject, seed, architecture, self.way)
 
-    @property
-    def alone_changes(self) -> tuple[tuple[str, Any], ...]:
-        """Settings of every ordinary fine-tuning."""
-        return () if self.alone_learning_rate is None else (("learning_rate", self.alone_learning_rate),)
+    def _alone(self, subject: str, seed: int, architecture: Architecture, way: Way) -> Training:
+        return Training("alone", subject, seed, changed(way.changes), architecture, start=way.start)
+
+    def full_alone(self, subject: str, seed: int) -> Training:
+        """The full network, fine-tuned as anybody would: by the default settings, with the model's dropout."""
+        return Training("alone", subject, seed, changed({"dropout": "model"}), self.full)
 
     def report(self, name: str, rows: Sequence[dict[str, Any]], summary: dict[str, Any], **settings: Any) -> None:
         """Print the table, write the result."""
         click.echo(markdown(rows))
         said = {"quick": self.quick, "seeds": self.seeds, "subjects": list(self.subjects), "space": "wide"}
-        said |= {"alone_learning_rate": self.alone_learning_rate, "latency": f"median, {self.latencies.run}, {TOKENS} tokens"}
+        said |= {"latency": f"median, {self.latencies.run}, {TOKENS} tokens"}
         write_result(f"finetune-{name}", {**said, **settings}, rows, summary, self.results)
 
 
@@ -114,7 +164,13 @@ def command(script: Callable[[Bench], None]) -> click.Command:
     @click.option("--seeds", default=3, show_default=True, help="How many, from 0 on.")
     @click.option("--jobs", default=2, show_default=True, help="Trainings at a time, each on one thread.")
     @click.option("--work", default=WORK, type=click.Path(path_type=Path), show_default=True, help="What is made is kept there.")
-    @click.option("--alone-learning-rate", type=float, help="For ordinary fine-tunings, when it is not the super-network's.")
+    @click.option(
+        "--members",
+        default=3,
+        show_default=True,
+        type=click.IntRange(1, 3),
+        help="Networks at each target: one with unlike layers, the shallowest and the deepest with layers alike, in that order.",
+    )
     @click.option("--subject", "subjects", multiple=True, type=click.Choice(SUBJECTS), help="Only these; all when not given.")
     @click.option("--results", default=FOLDER, type=click.Path(path_type=Path), help="Where the JSON is written.")
     def run(
@@ -122,14 +178,14 @@ def command(script: Callable[[Bench], None]) -> click.Command:
         seeds: int,
         jobs: int,
         work: Path,
-        alone_learning_rate: float | None,
+        members: int,
         subjects: tuple[str, ...],
         results: Path,
     ) -> None:
         chosen = (TINY,) if quick else (subjects or SUBJECTS)
         seeds, work = (1, work / "quick") if quick else (seeds, work)
         work.mkdir(parents=True, exist_ok=True)
-        script(Bench(quick, seeds, work, jobs, alone_learning_rate, chosen, results))
+        script(Bench(quick, seeds, work, jobs, members, chosen, results))
 
     return run
 

@@ -1,7 +1,8 @@
 """Latency of members and of pruned models: ONNX Runtime, fp32, one thread, one row of 128 tokens (profile ``generic-cpu``).
 
 Measured by the project's own protocol in a process of its own. What the weights say makes no difference, so every shape is
-measured once for all seeds, subjects and recipes, and kept in ``latency-<host>.json``. Let nothing else run meanwhile.
+measured once for all seeds, subjects and recipes, and kept for this host, runtime, kind of graph and protocol of measuring.
+Let nothing else run meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from instatune_deploy.devices.reference import reference_key
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import version_for
 from instatune_deploy.devices.store import MeasurementStore
-from instatune_deploy.files import read_json, write_json
+from instatune_deploy.files import digest, read_json, write_json
 from instatune_deploy.graphs.template import Template
 from instatune_deploy.pipeline.inputs import load_inputs
 from instatune_deploy.pipeline.supernet import GRAPHS_REVISION
@@ -107,8 +108,10 @@ class Latencies:
 
     @property
     def path(self) -> Path:
-        """Figures of other hosts lie beside it."""
-        return self.work / f"latency-{self.device.host.fingerprint[:12]}.json"
+        """Figures of other hosts, runtimes, graphs and ways of timing lie beside it."""
+        timing = digest(self.device.timing.model_dump(mode="json"))[:8]
+        made_by = f"{version_for(self.run)}-graphs{GRAPHS_REVISION}-{timing}"
+        return self.work / f"latency-{self.device.host.fingerprint[:12]}-{made_by}.json"
 
     def _keep(self, known: dict[str, Any]) -> None:
         run, version = str(self.run), version_for(self.run)

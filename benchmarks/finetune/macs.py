@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.finetune.choice import best_within, smallest_losing
@@ -39,6 +39,8 @@ class Found:
     test: float
     macs_saved: float
     latency_saved: float
+    test_lost: float = 0.0
+    """Against the reference of the same subject and seed."""
 
 
 def macs(bench: Bench) -> None:
@@ -46,7 +48,7 @@ def macs(bench: Bench) -> None:
     runs = [(subject, seed) for subject in bench.subjects for seed in range(bench.seeds)]
     bench.workshop.make(
         [Need(bench.supernet(*run), {"validation": bench.candidates}) for run in runs]
-        + [Need(bench.alone(*run, bench.full)) for run in runs]
+        + [Need(bench.full_alone(*run)) for run in runs]
     )
     chosen = {run: _chosen(bench, bench.workshop.made(bench.supernet(*run)), _alone(bench, *run)) for run in runs}
     bench.workshop.make(
@@ -66,7 +68,7 @@ def macs(bench: Bench) -> None:
 
 
 def _alone(bench: Bench, subject: str, seed: int) -> Made:
-    return bench.workshop.made(bench.alone(subject, seed, bench.full))
+    return bench.workshop.made(bench.full_alone(subject, seed))
 
 
 def _chosen(bench: Bench, supernet: Made, alone: Made) -> list[tuple[str, Architecture | None]]:
@@ -84,13 +86,13 @@ def _found(bench: Bench, run: tuple[str, int], picked: Sequence[tuple[str, Archi
     full = _worth(bench, supernet, "full, in the super-network", bench.full)
     by_itself = Found("full, fine-tuned alone", None, alone.accuracy("validation"), alone.accuracy("test"), 0, 0)
     reference = max(by_itself, full, key=lambda item: item.validation)
-    found = [by_itself, full, Found("reference", None, reference.validation, reference.test, 0, 0)]
+    found = [by_itself, full, replace(reference, label="reference", network=None, macs_saved=0, latency_saved=0)]
     for label, item in picked:
         if item is None:
             found.append(Found(label, None, reference.validation, reference.test, 0, 0))
             continue
         found.append(_worth(bench, supernet, label, item))
-    return found
+    return [replace(item, test_lost=reference.test - item.test) for item in found]
 
 
 def _worth(bench: Bench, supernet: Made, label: str, item: Architecture) -> Found:
@@ -106,6 +108,7 @@ def _row(subject: str, seed: int, item: Found) -> dict[str, Any]:
         "network": str(item.network or "the reference"),
         "validation %": points(item.validation),
         "test %": points(item.test),
+        "test points lost": points(item.test_lost),
         "MACs saved %": points(item.macs_saved),
         "latency saved %": points(item.latency_saved),
     }
@@ -114,7 +117,7 @@ def _row(subject: str, seed: int, item: Found) -> dict[str, Any]:
 def _median_row(subject: str, items: Sequence[Found]) -> dict[str, Any]:
     medians = {
         name: statistics.median(getattr(item, name) for item in items)
-        for name in ("validation", "test", "macs_saved", "latency_saved")
+        for name in ("validation", "test", "macs_saved", "latency_saved", "test_lost")
     }
     row = _row(subject, 0, Found(items[0].label, None, **medians))
     return row | {"seed": "median", "network": ""}
@@ -130,6 +133,7 @@ def _paper_rows() -> list[dict[str, Any]]:
             "network": "BERT-base",
             "validation %": accuracy,
             "test %": None,
+            "test points lost": None,
             "MACs saved %": points(1 - gmacs / full),
             "latency saved %": None,
         }
@@ -145,14 +149,11 @@ def summarised(found: dict[tuple[str, int], list[Found]]) -> dict[str, Any]:
 
     saved = {KEYS[name]: round(statistics.median(item.macs_saved for item in all_of(name)), 4) for name in LOSING}
     half = all_of(HALF)
-    references = all_of("reference")
-    test_lost = {
-        name: median_points([ref.test - item.test for ref, item in zip(references, all_of(name), strict=True)]) for name in LOSING
-    }
+    test_lost = {name: median_points([item.test_lost for item in all_of(name)]) for name in LOSING}
     far_end = {
         str(times): {
             "test_points": median_points([item.test for item in items]),
-            "test_points_lost": median_points([ref.test - item.test for ref, item in zip(references, items, strict=True)]),
+            "test_points_lost": median_points([item.test_lost for item in items]),
             "latency_saved": round(statistics.median(item.latency_saved for item in items), 4),
         }
         for times in FASTER
@@ -164,7 +165,7 @@ def summarised(found: dict[tuple[str, int], list[Found]]) -> dict[str, Any]:
         "test_points_lost": test_lost,
         "spread": {KEYS[name]: spread([item.macs_saved for item in all_of(name)]) for name in LOSING},
         "far_end": far_end,
-        "full_test_points": median_points([item.test for item in references]),
+        "full_test_points": median_points([item.test for item in all_of("reference")]),
     }
 
 

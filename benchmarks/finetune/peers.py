@@ -1,30 +1,50 @@
 """Against what a user would do today: pruning with Torch-Pruning, or keeping the first layers, and fine-tuning that.
 
 Both peers begin from the same pre-trained weights and see every row as often as the super-network does. Ours at a peer's
-latency is the member that is best on the validation rows among those measured to be no slower; test accuracy is compared.
-Torch-Pruning's criterion, and whether the residual stream is cut too, are those that are best for it on one seed's validation
-rows; of its pruning ratios the one that is nearest to the target from above. ``python -m benchmarks.finetune.peers``
+latency is the member that is best on the validation rows among those measured to be no slower; test accuracy is compared, and
+where no member is fast enough the pair is counted. Peers are fine-tuned as networks alone are (`alone.WAYS`). Torch-Pruning's
+criterion, whether it prunes the raw checkpoint or the full network after its first steps, and whether the residual stream is cut
+too, are those that are best for it on one seed's validation rows; of its pruning ratios the one that is nearest to the target
+from above. ``python -m benchmarks.finetune.peers``
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
+from benchmarks.finetune.alone import STARTS, Start
 from benchmarks.finetune.choice import best_within, first_layers
 from benchmarks.finetune.harness import Bench, command, each_points, median_points, points, spread_points
 from benchmarks.finetune.pruning import ROWS, Peer, Pruned
-from benchmarks.finetune.trainings import Need, Training
+from benchmarks.finetune.subjects import MOVIES
+from benchmarks.finetune.trainings import Need, Training, changed
 from instatune_deploy.supernet.architecture import Architecture
 
 TARGETS = (0.5, 0.35)
-CRITERIA = ("taylor", "magnitude")
 TORCH_PRUNING, FIRST_LAYERS = "Torch-Pruning", "first layers"
 SUMMARY = {TORCH_PRUNING: "minus_torch_pruning_points", FIRST_LAYERS: "minus_first_layers_points"}
+
+
+@dataclass(frozen=True)
+class PruningWay:
+    """How Torch-Pruning is used. hidden: whether the residual stream is cut as well; start: what is pruned."""
+
+    importance: str
+    start: Start
+    hidden: bool = False
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.importance}, from {self.start}, residual stream {'cut' if self.hidden else 'whole'}"
+
+
+# what the weights' magnitude says hardly changes in the first steps
+UNCUT = (*(PruningWay("taylor", start) for start in STARTS), PruningWay("magnitude", "pre-trained"))
 
 
 @dataclass(frozen=True)
@@ -60,10 +80,17 @@ def peers(bench: Bench) -> None:
         key: {str(target): spread_points(found) for target in TARGETS if (found := differences[peer, target])}
         for peer, key in SUMMARY.items()
     }
+    summary["pairs_without_ours"] = without_ours(ours)
     if way is None:
         summary["why"] = "no Torch-Pruning in a smoke run"
-    said = None if way is None else {"importance": way[0], "residual_stream_cut": way[1], "rows": ROWS, "ranked": "globally"}
-    bench.report("peers", rows, summary, torch_pruning=said, candidates=len(bench.candidates))
+    said = None if way is None else {**vars(way), "rows": ROWS, "ranked": "globally"}
+    bench.report("peers", rows, summary, torch_pruning=said, first_layers=bench.way.said(), candidates=len(bench.candidates))
+
+
+def without_ours(ours: Mapping[tuple[tuple[str, int], Rival], Architecture | None]) -> dict[str, dict[str, int]]:
+    """By figure of the summary and target, how many of the peer's networks no member of ours is as fast as."""
+    lost = [(rival.peer, rival.target) for (_, rival), item in ours.items() if item is None]
+    return {key: {str(target): lost.count((peer, target)) for target in TARGETS} for peer, key in SUMMARY.items()}
 
 
 def _runs(bench: Bench) -> list[tuple[str, int]]:
@@ -83,39 +110,42 @@ def _first_layers(bench: Bench, subject: str, seed: int) -> list[Rival]:
     return rivals
 
 
-def _pruned(bench: Bench, subject: str, seed: int, way: tuple[str, bool], targets: Sequence[float]) -> list[Pruned]:
-    return Peer(bench.work, bench.latencies).at(subject, seed, *way, [target * bench.full_ms for target in targets])
+def _training(bench: Bench, subject: str, seed: int, way: PruningWay) -> Training:
+    """What a pruned network is fine-tuned by; which one is still open."""
+    return Training("pruned", subject, seed, changed(bench.way.changes), start=way.start)
 
 
-def _training(bench: Bench, subject: str, seed: int, pruned: Pruned) -> Training:
-    return Training("pruned", subject, seed, bench.alone_changes, pruning=pruned.pruning)
+def _pruned(bench: Bench, training: Training, way: PruningWay, targets: Sequence[float]) -> list[Pruned]:
+    targets_ms = [target * bench.full_ms for target in targets]
+    return Peer(bench.workshop, bench.latencies).at(training, way.importance, way.hidden, targets_ms)
 
 
-def _torch_pruning(bench: Bench, subject: str, seed: int, way: tuple[str, bool]) -> list[Rival]:
-    rivals = []
-    for target, pruned in zip(TARGETS, _pruned(bench, subject, seed, way, TARGETS), strict=True):
+def _torch_pruning(bench: Bench, subject: str, seed: int, way: PruningWay) -> list[Rival]:
+    training, rivals = _training(bench, subject, seed, way), []
+    for target, pruned in zip(TARGETS, _pruned(bench, training, way, TARGETS), strict=True):
         said = f"hidden {pruned.hidden_size}, {pruned.architecture}"
-        rivals.append(Rival(TORCH_PRUNING, target, _training(bench, subject, seed, pruned), pruned.latency_ms, said))
+        rivals.append(Rival(TORCH_PRUNING, target, replace(training, pruning=pruned.pruning), pruned.latency_ms, said))
     return rivals
 
 
-def _best_way(bench: Bench) -> tuple[str, bool]:
-    """The peer's settings that are best for it at half the latency, by the validation rows of the first subject and seed.
+def _best_way(bench: Bench) -> PruningWay:
+    """The peer's settings that are best for it at half the latency, by the validation rows of movies' first seed.
 
-    First the criterion, the residual stream whole; then with that criterion whether the stream is cut.
+    First criterion and start, the residual stream whole; then with those whether the stream is cut.
     """
-    criterion, _ = _better(bench, [(name, False) for name in CRITERIA])
-    return _better(bench, [(criterion, False), (criterion, True)])
+    way = _better(bench, UNCUT)
+    return _better(bench, [way, replace(way, hidden=True)])
 
 
-def _better(bench: Bench, ways: Sequence[tuple[str, bool]]) -> tuple[str, bool]:
-    subject = bench.subjects[0]
-    trainings = {way: _training(bench, subject, 0, _pruned(bench, subject, 0, way, TARGETS)[0]) for way in ways}
+def _better(bench: Bench, ways: Sequence[PruningWay]) -> PruningWay:
+    trainings = {}
+    for way in ways:
+        training = _training(bench, MOVIES, 0, way)
+        trainings[way] = replace(training, pruning=_pruned(bench, training, way, TARGETS)[0].pruning)
     bench.workshop.make([Need(training) for training in trainings.values()])
     found = {way: bench.workshop.made(training).accuracy("validation") for way, training in trainings.items()}
-    for (importance, hidden), accuracy in found.items():
-        stream = "cut" if hidden else "whole"
-        click.echo(f"Torch-Pruning, {importance}, residual stream {stream}: {accuracy:.2%} on validation rows", err=True)
+    for way, accuracy in found.items():
+        click.echo(f"Torch-Pruning, {way}: {accuracy:.2%} on validation rows", err=True)
     return max(found, key=lambda way: found[way])
 
 
@@ -134,13 +164,14 @@ def _rows(
     differences: dict[tuple[str, float], list[float]] = {(peer, target): [] for peer in SUMMARY for target in TARGETS}
     for subject in bench.subjects:
         for peer, target in differences:
-            pairs = [
+            all_pairs = [
                 (run, rival, item)
                 for (run, rival), item in ours.items()
-                if (run[0], rival.peer, rival.target) == (subject, peer, target) and item is not None
+                if (run[0], rival.peer, rival.target) == (subject, peer, target)
             ]
-            if not pairs:
+            if not all_pairs:
                 continue
+            pairs = [(run, rival, item) for run, rival, item in all_pairs if item is not None]
             test = [bench.workshop.made(bench.supernet(*run)).accuracy("test", item) for run, _, item in pairs]
             theirs = [bench.workshop.made(rival.training).accuracy("test") for _, rival, _ in pairs]
             found = [mine - other for mine, other in zip(test, theirs, strict=True)]
@@ -150,21 +181,22 @@ def _rows(
                     "subject": subject,
                     "peer": peer,
                     "target": target,
-                    "peer's network (one seed's)": pairs[0][1].network,
-                    "peer's latency x": _median_latency([rival.latency_ms for _, rival, _ in pairs], bench),
-                    "ours (one seed's)": str(pairs[0][2]),
+                    "peer's network (one seed's)": all_pairs[0][1].network,
+                    "peer's latency x": _median_latency([rival.latency_ms for _, rival, _ in all_pairs], bench),
+                    "ours (one seed's)": str(pairs[0][2]) if pairs else "none is fast enough",
                     "our latency x": _median_latency([bench.candidates_ms[item] for _, _, item in pairs], bench),
-                    "peer test %": median_points(theirs),
-                    "ours test %": median_points(test),
-                    "difference, points": points(statistics.median(found)),
+                    "peer test %": median_points(theirs) if pairs else None,
+                    "ours test %": median_points(test) if pairs else None,
+                    "difference, points": points(statistics.median(found)) if pairs else None,
                     "by seed": each_points(found),
+                    "seeds without ours": len(all_pairs) - len(pairs),
                 }
             )
     return rows, differences
 
 
-def _median_latency(latencies_ms: Sequence[float], bench: Bench) -> float:
-    return round(statistics.median(latencies_ms) / bench.full_ms, 3)
+def _median_latency(latencies_ms: Sequence[float], bench: Bench) -> float | None:
+    return None if not latencies_ms else round(statistics.median(latencies_ms) / bench.full_ms, 3)
 
 
 if __name__ == "__main__":

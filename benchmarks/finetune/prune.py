@@ -1,7 +1,8 @@
-"""Run by Torch-Pruning's own environment: prune a pipeline's pre-trained model, by any ratio that is asked for.
+"""Run by Torch-Pruning's own environment: prune a pipeline's model, by any ratio that is asked for.
 
 A line of JSON in, a line out, until the input ends: ``{"ratio": 0.4, "out": "pruned.safetensors"}`` is answered with the path
-when the file is written. ``python -m benchmarks.finetune.prune SETTINGS.json SEED taylor|magnitude hidden|fixed ROWS``
+when the file is written. MODEL is a checkpoint of the model that has been trained; the pre-trained one when not given.
+``python -m benchmarks.finetune.prune SETTINGS.json SEED taylor|magnitude hidden|fixed ROWS [MODEL]``
 """
 
 from __future__ import annotations
@@ -14,21 +15,24 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers import DataCollatorWithPadding
 
 from instatune_deploy.config import PipelineSettings
+from instatune_deploy.finetune.ordering import batches_for_importance
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
+from instatune_deploy.pipeline.training import training_rows
 from instatune_deploy.supernet.load import load_pretrained
 
 BATCH = 32
 
 
-def main(settings: Path, seed: int, importance: str, hidden: bool, rows: int) -> None:
+def main(settings: Path, seed: int, importance: str, hidden: bool, rows: int, begun: Path | None = None) -> None:
     """Load once, gather gradients once, prune a copy for every request."""
     inputs = load_inputs(PipelineSettings.model_validate_json(settings.read_text(encoding="utf-8")))
-    model = load_pretrained(inputs.model_folder, inputs.data.label_names, seed)
+    model = load_pretrained(begun or inputs.model_folder, inputs.data.label_names, seed)
     model.set_attn_implementation("eager")  # its graph of gradients names every operation, from which dependencies are read
     if importance == "taylor":
-        _gather_gradients(model, inputs, rows)
+        _gather_gradients(model, inputs, rows, seed)
     for line in sys.stdin:
         request = json.loads(line)
         pruned = _pruned(model, importance, hidden, request["ratio"])
@@ -36,18 +40,9 @@ def main(settings: Path, seed: int, importance: str, hidden: bool, rows: int) ->
         print(json.dumps(request["out"]), flush=True)
 
 
-def _batches(inputs: PipelineInputs, rows: int) -> list[dict[str, torch.Tensor]]:
-    tokens, labels = inputs.tokens("train", inputs.settings.data.max_length)
-    batches = []
-    for start in range(0, min(rows, len(labels)), BATCH):
-        part = {name: values[start : start + BATCH] for name, values in tokens.items()}
-        batch = dict(inputs.tokenizer.pad(part, return_tensors="pt"))
-        batches.append({**batch, "labels": torch.from_numpy(labels[start : start + BATCH])})
-    return batches
-
-
-def _gather_gradients(model: Any, inputs: PipelineInputs, rows: int) -> None:
-    batches = _batches(inputs, rows)
+def _gather_gradients(model: Any, inputs: PipelineInputs, rows: int, seed: int) -> None:
+    """On the very rows that order a super-network's heads and neurons."""
+    batches = batches_for_importance(training_rows(inputs), DataCollatorWithPadding(inputs.tokenizer), rows, BATCH, seed)
     for batch in batches:
         (model(**batch).loss / len(batches)).backward()
 
@@ -92,4 +87,5 @@ def _pruned(model: Any, importance: str, hidden: bool, ratio: float) -> Any:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4] == "hidden", int(sys.argv[5]))
+    model_folder = Path(sys.argv[6]) if len(sys.argv) > 6 else None
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4] == "hidden", int(sys.argv[5]), model_folder)

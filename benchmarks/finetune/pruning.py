@@ -1,4 +1,4 @@
-"""Torch-Pruning as the peer: the pre-trained model pruned until its graph has a latency, in an environment of its own.
+"""Torch-Pruning as the peer: a model pruned until its graph has a latency, in an environment of its own.
 
 The peer's graph gets what ours get: one export, the runtime's fused operators, the same protocol of measuring.
 """
@@ -12,15 +12,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from benchmarks.finetune.latency import Latencies
 from benchmarks.finetune.rebuild import pruned_network
 from benchmarks.finetune.subjects import pipeline
-from benchmarks.finetune.trainings import Pruning
+from benchmarks.finetune.trainings import FULL_FIRST, Need, Pruning, Training, Workshop
 from benchmarks.results import REPOSITORY
 from instatune_deploy.files import digest, file_sha256, read_json, write_json, write_text
 from instatune_deploy.supernet.architecture import Architecture
@@ -56,19 +57,26 @@ def environment() -> Path:
     return python
 
 
-def weights_path(work: Path, subject: str, seed: int, pruning: Pruning) -> Path:
-    """Where the pruned model's weights lie."""
-    name = digest({"subject": subject, "seed": seed, "rows": ROWS, "peer": REQUIREMENTS.read_text("utf-8"), **vars(pruning)})[:16]
-    return work / "pruned" / f"{name}.safetensors"
+def weights_path(workshop: Workshop, training: Training) -> Path:
+    """Where the weights of a pruned model lie that ``training`` begins with."""
+    assert training.pruning is not None
+    return workshop.work / "pruned" / f"{digest({**_made_by(workshop, training), **vars(training.pruning)})[:16]}.safetensors"
 
 
-def load_pruned(work: Path, subject: str, seed: int, weights: Path) -> tuple[SuperNetwork, Architecture]:
+def _made_by(workshop: Workshop, training: Training) -> dict[str, Any]:
+    """What a pruned model depends on, whatever its ratio: the network that is pruned, the rows, the peer and how it is called."""
+    begun = training.full_first if training.start == FULL_FIRST else replace(training, changes=(), pruning=None)
+    script = REPOSITORY / Path(*SCRIPT.split(".")).with_suffix(".py")
+    return {"of": workshop.key(begun), "rows": ROWS, "peer": file_sha256(REQUIREMENTS), "script": file_sha256(script)}
+
+
+def load_pruned(work: Path, subject: str, weights: Path) -> tuple[SuperNetwork, Architecture]:
     """A pruned model as a sub-network (`rebuild.pruned_network`)."""
     from instatune_deploy.pipeline.inputs import load_inputs
     from instatune_deploy.supernet.load import load_pretrained
 
     inputs = load_inputs(pipeline(subject, {}, work))
-    network, architecture = pruned_network(load_pretrained(inputs.model_folder, inputs.data.label_names, seed), weights)
+    network, architecture = pruned_network(load_pretrained(inputs.model_folder, inputs.data.label_names, seed=0), weights)
     return network.eval(), architecture
 
 
@@ -86,22 +94,25 @@ class Pruned:
 class Peer:
     """Prunes to a latency. What was found is kept in ``pruned/``."""
 
-    work: Path
+    workshop: Workshop
     latencies: Latencies
 
-    def at(self, subject: str, seed: int, importance: str, hidden: bool, targets_ms: list[float]) -> list[Pruned]:
-        """For every target the model pruned most that is not faster than it (`from_above`)."""
-        asked = {"subject": subject, "seed": seed, "importance": importance, "hidden": hidden, "rows": ROWS, "steps": STEPS}
-        host = self.latencies.device.host.fingerprint
-        name = digest({**asked, "targets": [round(target, 2) for target in targets_ms], "host": host})[:16]
-        path = self.work / "pruned" / f"{name}.json"
+    def at(self, training: Training, importance: str, hidden: bool, targets_ms: list[float]) -> list[Pruned]:
+        """For every target the model pruned most that is not faster than it (`from_above`).
+
+        training: an ordinary fine-tuning whose subject, seed, start and changes say what is pruned
+        """
+        asked = {"importance": importance, "hidden": hidden, "steps": STEPS, "latencies": self.latencies.path.name}
+        asked |= _made_by(self.workshop, training)
+        name = digest({**asked, "targets": [round(target, 2) for target in targets_ms]})[:16]
+        path = self.workshop.work / "pruned" / f"{name}.json"
         if not path.is_file():
-            with self._pruner(subject, seed, importance, hidden) as prune:
+            with self._pruner(training, importance, hidden) as prune:
                 tried: dict[float, Pruned] = {}
 
                 def latency_ms(ratio: float) -> float:
                     if ratio not in tried:
-                        tried[ratio] = self._measured(subject, seed, Pruning(importance, hidden, ratio), prune)
+                        tried[ratio] = self._measured(replace(training, pruning=Pruning(importance, hidden, ratio)), prune)
                     return tried[ratio].latency_ms
 
                 full_ms = self.latencies.of([full := self.latencies.made.network.shape.full()])[full]
@@ -116,7 +127,7 @@ class Peer:
             write_json(path, {**asked, "targets_ms": targets_ms, "found": found})
             for pruned in tried.values():
                 if pruned.pruning.ratio not in ratios:
-                    weights_path(self.work, subject, seed, pruned.pruning).unlink()
+                    weights_path(self.workshop, replace(training, pruning=pruned.pruning)).unlink()
         return [
             Pruned(
                 Pruning(importance, hidden, item["ratio"]),
@@ -127,23 +138,29 @@ class Peer:
             for item in read_json(path)["found"]
         ]
 
-    def _measured(self, subject: str, seed: int, pruning: Pruning, prune: Callable[[float, Path], None]) -> Pruned:
-        path = weights_path(self.work, subject, seed, pruning)
+    def _measured(self, training: Training, prune: Callable[[float, Path], None]) -> Pruned:
+        pruning, path = training.pruning, weights_path(self.workshop, training)
+        assert pruning is not None
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             prune(pruning.ratio, path)
-        network, architecture = load_pruned(self.work, subject, seed, path)
+        network, architecture = load_pruned(self.workshop.work, training.subject, path)
         own = network if pruning.hidden else None  # with the stream uncut it is a sub-network of the full model
         latency_ms = self.latencies.of([architecture], own)[architecture]
         click.echo(f"Torch-Pruning, ratio {pruning.ratio:.4f}: {latency_ms:.2f} ms, {architecture}", err=True)
         return Pruned(pruning, architecture, network.shape.hidden_size, latency_ms)
 
     @contextmanager
-    def _pruner(self, subject: str, seed: int, importance: str, hidden: bool) -> Iterator[Callable[[float, Path], None]]:
+    def _pruner(self, training: Training, importance: str, hidden: bool) -> Iterator[Callable[[float, Path], None]]:
         """A process of the peer's that prunes by any ratio to a file."""
-        settings = self.work / "pruned" / f"{subject}.json"
-        write_text(settings, pipeline(subject, {}, self.work).model_dump_json())
-        command = [environment(), "-m", SCRIPT, settings.absolute(), seed, importance, "hidden" if hidden else "fixed", ROWS]
+        work = self.workshop.work
+        settings = work / "pruned" / f"{training.subject}.json"
+        write_text(settings, pipeline(training.subject, {}, work).model_dump_json())
+        command = [environment(), "-m", SCRIPT, settings.absolute(), training.seed, importance]
+        command += ["hidden" if hidden else "fixed", ROWS]
+        if training.start == FULL_FIRST:
+            self.workshop.make([Need(training.full_first)])
+            command.append(Path(self.workshop.made(training.full_first).result["model"]).absolute())
         with subprocess.Popen(
             [str(part) for part in command], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:

@@ -1,13 +1,16 @@
 """Is an architecture as good inherited from the super-network as it is when it is fine-tuned alone?
 
-Architectures at 0.75, 0.5 and 0.35 of the full model's latency, fixed without a look at accuracy; both begin from the same
-pre-trained weights with heads and neurons in the same order, and see every row equally often. Accuracy on the validation and
-test rows together, for none of them chose anything. ``python -m benchmarks.finetune.sharing``
+Architectures at 0.75, 0.5 and 0.35 of the full model's latency, fixed without a look at accuracy: one with unlike layers, and
+two with layers alike. Both begin from the same pre-trained weights and see every row equally often. Alone, a network gets what
+the super-network gets where that is best for it (`alone.WAYS`): the full network's first steps, the ordering by the same
+criterion on the same rows, and the correction, for its own size only. Accuracy on the validation and test rows together; of
+them the validation rows of one seed chose the way of the networks alone. ``python -m benchmarks.finetune.sharing``
 """
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.finetune.choice import TARGETS
@@ -25,17 +28,25 @@ def sharing(bench: Bench) -> None:
         + [Need(bench.alone(*run, item)) for run in runs for item in chosen]
     )
     rows, differences = [], dict[float, list[float]]()
+    cells = []
     for subject in bench.subjects:
         for target, items in bench.at_targets.items():
             for item in items:
                 row, found = _compared(bench, subject, target, item)
                 rows.append(row)
                 differences.setdefault(target, []).extend(found)
+                cells.append({"subject": subject, "target": target, "network": str(item), "points": median_points(found)})
     summary = {
         "inherited_minus_standalone_points": {str(target): median_points(differences[target]) for target in TARGETS},
         "spread_points": {str(target): spread_points(differences[target]) for target in TARGETS},
+        "worst_median": worst(cells),
     }
-    bench.report("sharing", rows, summary)
+    bench.report("sharing", rows, summary, alone=bench.way.said(), members=bench.members)
+
+
+def worst(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of all subjects, targets and networks the one that loses most; ``points`` is its median over the seeds."""
+    return min(cells, key=lambda cell: float(cell["points"]))
 
 
 def _compared(bench: Bench, subject: str, target: float, item: Architecture) -> tuple[dict[str, Any], list[float]]:
@@ -48,7 +59,7 @@ def _compared(bench: Bench, subject: str, target: float, item: Architecture) -> 
         "subject": subject,
         "target": target,
         "network": str(item),
-        "latency x": round(bench.uniform_ms[item] / bench.full_ms, 3),
+        "latency x": round(bench.latencies.of([item])[item] / bench.full_ms, 3),
         "MACs x": round(bench.macs(item) / bench.macs(bench.full), 3),
         "inherited %": median_points(inherited),
         "alone %": median_points(alone),

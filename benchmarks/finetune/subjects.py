@@ -19,7 +19,8 @@ SUBJECTS = (MOVIES, TWEETS)
 SPACE = {"preset": "wide"}
 TWEETS_DATA = {"split": {"test": 800, "validation": 500, "seed": 0}}
 MOVIE_FILE, TWEET_FILE = "movieReviewSnippets_GroundTruth.txt", "tweets_GroundTruth.txt"
-TINY_FINETUNE = {"max_steps": 3, "batch_size": 8, "importance_rows": 16, "checkpoint_steps": 100}
+# the full network has one step of them, then all the rest of the recipe is reached
+TINY_FINETUNE = {"max_steps": 8, "batch_size": 8, "full_epochs": 0.1, "importance_rows": 16, "checkpoint_steps": 100}
 TINY_ROWS, TINY_WORDS = 120, 40
 
 

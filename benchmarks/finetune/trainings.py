@@ -13,27 +13,30 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
+from benchmarks.finetune.alone import Start
 from benchmarks.finetune.subjects import pipeline
 from benchmarks.results import REPOSITORY
 from instatune_deploy.config import PipelineSettings
 from instatune_deploy.files import digest, read_json, write_json
-from instatune_deploy.pipeline.training import versions_of
+from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
+from instatune_deploy.pipeline.training import computes_in_bf16, trained_on
 from instatune_deploy.supernet.architecture import Architecture
 
-Kind = Literal["super-network", "alone", "pruned"]
+Kind = Literal["super-network", "full-first", "alone", "pruned"]
 Split = Literal["validation", "test"]
 SPLITS: tuple[Split, ...] = ("validation", "test")
 SUPERNETWORK_ONLY = {
     *("alpha", "gamma", "temperature", "teacher", "teacher_sha256", "teacher_epochs", "sampler", "samples", "full_epochs"),
-    *("correct_prefixes", "dropout", "checkpoint_steps"),
+    *("correct_prefixes", "checkpoint_steps"),
 }
-"""Settings that an ordinary fine-tuning does not know."""
+"""Settings that an ordinary fine-tuning does not know; one that begins with the full network knows ``full_epochs``."""
+FULL_FIRST: Literal["full-first"] = "full-first"
 WORKER = "benchmarks.finetune.worker"
 
 
@@ -51,8 +54,9 @@ class Training:
     """One fine-tuning, said exactly once.
 
     super-network: of the wide space, as the pipeline does it
-    alone:         an ordinary fine-tuning of ``architecture``, cut out of the pre-trained model
-    pruned:        an ordinary fine-tuning of what Torch-Pruning left of the pre-trained model
+    full-first:    an ordinary fine-tuning of the full network for as long as a super-network's trains alone
+    alone:         an ordinary fine-tuning of ``architecture``, cut out of what ``start`` says
+    pruned:        an ordinary fine-tuning of what Torch-Pruning left of what ``start`` says
 
     changes:       settings of the fine-tuning that differ from the default pipeline's, sorted by name
     """
@@ -63,6 +67,12 @@ class Training:
     changes: tuple[tuple[str, Any], ...] = ()
     architecture: Architecture | None = None
     pruning: Pruning | None = None
+    start: Start = "pre-trained"
+
+    @property
+    def full_first(self) -> Training:
+        """What one that starts there is cut out of: made by the same settings."""
+        return Training(FULL_FIRST, self.subject, self.seed, self.changes)
 
     def settings(self, work: Path) -> PipelineSettings:
         """Everything it is made by."""
@@ -77,6 +87,7 @@ class Training:
             "changes": dict(self.changes),
             "architecture": self.architecture and self.architecture.to_json(),
             "pruning": self.pruning and vars(self.pruning),
+            "start": self.start,
         }
 
     @classmethod
@@ -89,12 +100,13 @@ class Training:
             changed(value["changes"]),
             value["architecture"] and Architecture.from_json(value["architecture"]),
             value["pruning"] and Pruning(**value["pruning"]),
+            value["start"],
         )
 
     def __str__(self) -> str:
         """For people."""
         what = self.architecture or (self.pruning and f"{self.pruning.importance}, ratio {self.pruning.ratio:.3f}")
-        words = [self.kind, self.subject, f"seed {self.seed}", *([str(what)] if what else [])]
+        words = [self.kind, self.subject, f"seed {self.seed}", *([f"{what}, from {self.start}"] if what else [])]
         return ", ".join([*words, *(f"{name} {value}" for name, value in self.changes)])
 
 
@@ -119,7 +131,7 @@ class Made:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """seconds, rows by split; accuracy by split, or where the super-network lies."""
+        """seconds, rows by split; accuracy by split, or the folder of a super-network (supernet) or a model (model)."""
         return dict(read_json(self.folder / "result.json"))
 
     @cached_property
@@ -152,12 +164,15 @@ class Workshop:
 
     def key(self, training: Training) -> str:
         """Everything the result depends on, as the default recipe is now."""
-        settings = training.settings(self.work).model_dump(mode="json", exclude={"search", "model", "task"})
+        settings = training.settings(self.work)
+        finetune = settings.finetune.model_dump(mode="json")
+        space = settings.space.model_dump(mode="json") if training.kind == "super-network" else None
         if training.kind != "super-network":
-            settings["space"] = None
-            settings["finetune"] = {name: value for name, value in settings["finetune"].items() if name not in SUPERNETWORK_ONLY}
-        versions = versions_of("torch", "transformers", "accelerate", "tokenizers")
-        return digest({"training": training.to_json() | {"changes": None}, "settings": settings, "versions": versions})[:16]
+            begins_full = FULL_FIRST in (training.kind, training.start)
+            unknown = SUPERNETWORK_ONLY - ({"full_epochs"} if begins_full else set())
+            finetune = {name: value for name, value in finetune.items() if name not in unknown}
+        on = trained_on(_inputs(training.subject, self.work), training.seed, computes_in_bf16())
+        return digest({"training": training.to_json() | {"changes": None}, "finetune": finetune, "space": space, "on": on})[:16]
 
     def made(self, training: Training) -> Made:
         """The result of a training that `make` made."""
@@ -175,6 +190,10 @@ class Workshop:
         """Make what is missing, longest first; a line when each is done."""
         # several wishes of one training would train it twice at the same time
         missing = [need for need in _merged(needs) if self.lacks(need)]
+        # what several are cut out of comes first, or they would wait for each other
+        begun = dict.fromkeys(need.training.full_first for need in missing if need.training.start == FULL_FIRST)
+        if begun:
+            self.make([Need(training) for training in begun])
         missing.sort(key=self._cost, reverse=True)
         start = time.monotonic()
         if self.jobs == 0:
@@ -218,7 +237,14 @@ class Workshop:
         if training.kind == "super-network":
             return 2.0 * steps
         layers = training.architecture.depth if training.architecture else 4
-        return steps * layers / 6
+        share = settings.finetune.full_epochs / settings.finetune.epochs if training.kind == FULL_FIRST else 1.0
+        return share * steps * layers / 6
+
+
+@lru_cache(maxsize=8)
+def _inputs(subject: str, work: Path) -> PipelineInputs:
+    """Model and data, whose checksums are in every key; no change to the fine-tuning touches them."""
+    return load_inputs(pipeline(subject, {}, work))
 
 
 def _merged(needs: Sequence[Need]) -> list[Need]:

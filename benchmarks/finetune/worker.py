@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from filelock import FileLock
-from transformers import DataCollatorWithPadding
+from torch import nn
 
-from benchmarks.finetune.pruning import load_pruned, weights_path
-from benchmarks.finetune.trainings import SPLITS, Made, Need, Split, Training, Workshop
+from benchmarks.finetune.standalone import finetuned_alone, full_first
+from benchmarks.finetune.trainings import FULL_FIRST, SPLITS, Made, Need, Split, Training, Workshop
 from instatune_deploy.files import read_json, write_json
 from instatune_deploy.finetune.evaluate import Evaluator
-from instatune_deploy.finetune.ordering import batches_for_importance
-from instatune_deploy.finetune.ordinary import finetune_ordinary
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
 from instatune_deploy.pipeline.supernet import finetune_stage, load_supernet
-from instatune_deploy.pipeline.teacher import TRAIN, teacher_of, train_teacher
-from instatune_deploy.pipeline.training import computes_in_bf16, training_rows
 from instatune_deploy.supernet.architecture import Architecture
-from instatune_deploy.supernet.importance import order_by_importance
-from instatune_deploy.supernet.load import load_pretrained
 from instatune_deploy.supernet.network import SuperNetwork
-from instatune_deploy.tasks.text_classification import accuracy
-from instatune_deploy.tasks.text_inputs import length_batches, pad
 from instatune_deploy.terminal import Terminal
-
-EVALUATION_BATCH = 64
 
 
 def perform(need: Need, workshop: Workshop) -> None:
@@ -41,63 +30,26 @@ def perform(need: Need, workshop: Workshop) -> None:
     made.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(made.folder / ".lock"):
         if not (made.folder / "result.json").is_file():
-            _train(need.training, workshop.work, made.folder)
+            _train(need.training, workshop, made.folder)
         if need.architectures:
             _evaluate(need, workshop.work, made)
 
 
-def _train(training: Training, work: Path, folder: Path) -> None:
-    inputs = load_inputs(training.settings(work))
+def _train(training: Training, workshop: Workshop, folder: Path) -> None:
+    """Whatever it is cut out of was made before (`Workshop.make`)."""
+    inputs = load_inputs(training.settings(workshop.work))
     start = time.monotonic()
     result: dict[str, Any]
     if training.kind == "super-network":
-        result = {"supernet": str(finetune_stage(inputs, work, training.seed, Terminal()).folder)}
+        result = {"supernet": str(finetune_stage(inputs, workshop.work, training.seed, Terminal()).folder)}
+    elif training.kind == FULL_FIRST:
+        result = {"model": str(full_first(inputs, training.seed, folder))}
     else:
-        model = _finetuned(training, inputs, work, folder)
-        result = {"accuracy": {split: _accuracy(model, inputs, split) for split in SPLITS}}
+        model = finetuned_alone(training, inputs, workshop, folder)
+        result = {"accuracy": {split: accuracy_alone(model, inputs, split) for split in SPLITS}}
     facts = {"training": training.to_json(), "seconds": round(time.monotonic() - start, 1)}
     rows = {split: len(inputs.data.labels[split]) for split in SPLITS}
     write_json(folder / "result.json", {**facts, "rows": rows, **result})
-
-
-def _finetuned(training: Training, inputs: PipelineInputs, work: Path, folder: Path) -> Any:
-    """An ordinary fine-tuning of a network that begins from the pre-trained weights."""
-    checkpoints = folder / "checkpoints"
-    if training.pruning is not None:
-        weights = weights_path(work, training.subject, training.seed, training.pruning)
-        network, architecture = load_pruned(work, training.subject, training.seed, weights)
-    else:
-        assert training.architecture is not None
-        architecture = training.architecture
-        network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.data.label_names, training.seed))
-        if architecture == network.shape.full():
-            return _full(inputs, work, training.seed)
-        whole = {*architecture.heads} == {network.shape.heads} and {*architecture.mlp_widths} == {network.shape.mlp_width}
-        if inputs.settings.finetune.importance_rows and not whole:
-            _order(network, inputs, training.seed)
-    model = network.extract(architecture)
-    settings, rows = inputs.settings.finetune, training_rows(inputs)
-    finetune_ordinary(model, settings, rows, inputs.tokenizer, checkpoints, training.seed, computes_in_bf16(), lambda *done: None)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return model
-
-
-def _full(inputs: PipelineInputs, work: Path, seed: int) -> Any:
-    """The full network, which is also what teaches where there is a teacher: trained once for both."""
-    finetune = inputs.settings.finetune.model_copy(update={"teacher": TRAIN})
-    taught = replace(inputs, settings=inputs.settings.model_copy(update={"finetune": finetune}))
-    teacher = teacher_of(taught, work, seed, computes_in_bf16())
-    assert teacher is not None
-    train_teacher(teacher, taught, seed, computes_in_bf16(), Terminal())
-    return load_pretrained(teacher.folder, inputs.data.label_names, seed)
-
-
-def _order(network: SuperNetwork, inputs: PipelineInputs, seed: int) -> None:
-    """Order heads and neurons on the rows and by the criterion that a super-network of this seed is ordered by."""
-    settings, collate = inputs.settings.finetune, DataCollatorWithPadding(inputs.tokenizer)
-    rows = training_rows(inputs)
-    batches = batches_for_importance(rows, collate, settings.importance_rows, settings.batch_size, seed)
-    order_by_importance(network, batches, settings.importance)
 
 
 def _evaluate(need: Need, work: Path, made: Made) -> None:
@@ -106,27 +58,58 @@ def _evaluate(need: Need, work: Path, made: Made) -> None:
     network = load_supernet(Path(made.result["supernet"])).network
     known: dict[str, dict[str, float]] = dict(made.accuracies)
     for split, items in (need.architectures or {}).items():
-        tokens, labels = inputs.tokens(split, inputs.settings.data.max_length)
-        evaluator = Evaluator(network, tokens, labels, inputs.tokenizer)
+        evaluator = _evaluator(network, inputs, split)
         of_split = known.setdefault(split, {})
         for item in items:
             if item.digest not in of_split:
-                of_split[item.digest] = evaluator.accuracy(item)
+                with in_float32(network.model):
+                    of_split[item.digest] = evaluator.accuracy(item)
                 write_json(made.folder / "accuracies.json", known)
 
 
-def _accuracy(model: Any, inputs: PipelineInputs, split: Split) -> float:
-    """Of an ordinary model, float32, in batches of like length as sub-networks are evaluated."""
+class _One(nn.Module):
+    """An ordinary model where the Evaluator expects a super-network: whatever is asked for, it is the one network."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.config = model.config
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        return self.model(**inputs)
+
+    @contextmanager
+    def active(self, architecture: Architecture) -> Iterator[None]:
+        yield
+
+
+def accuracy_alone(model: Any, inputs: PipelineInputs, split: Split) -> float:
+    """Of an ordinary model of any size, evaluated as sub-networks are; 0 to 1."""
+    depth = model.config.num_hidden_layers
+    named = Architecture(tuple(range(depth)), (1,) * depth, (1,) * depth)  # there is only one to ask for
+    with in_float32(model):
+        return _evaluator(cast(SuperNetwork, _One(model)), inputs, split).accuracy(named)
+
+
+def _evaluator(network: SuperNetwork, inputs: PipelineInputs, split: Split) -> Evaluator:
     tokens, labels = inputs.tokens(split, inputs.settings.data.max_length)
-    lengths = [len(ids) for ids in tokens["input_ids"]]
-    logits = torch.empty(len(labels), model.config.num_labels)
-    model.eval()
-    with torch.inference_mode():
-        for indices in length_batches(lengths, EVALUATION_BATCH):
-            part = {name: [values[index] for index in indices] for name, values in tokens.items()}
-            arrays = pad(part, max(lengths[index] for index in indices), inputs.tokenizer)
-            logits[indices] = model(**{name: torch.from_numpy(array) for name, array in arrays.items()}).logits
-    return accuracy(logits.numpy(), labels)
+    return Evaluator(network, tokens, labels, inputs.tokenizer)
+
+
+@contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """RuntimeError when a matrix of ``model`` computes in anything else: Accelerate's wrapper would make it bf16."""
+
+    def look(module: nn.Module, _: Any, outputs: torch.Tensor) -> None:
+        if outputs.dtype != torch.float32:
+            raise RuntimeError(f"{type(module).__name__} computes in {outputs.dtype}: accuracies are those of float32")
+
+    hooks = [module.register_forward_hook(look) for module in model.modules() if isinstance(module, nn.Linear)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _need(value: Mapping[str, Any]) -> Need:

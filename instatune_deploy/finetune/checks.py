@@ -1,4 +1,4 @@
-"""What is wrong with the rows of a training, said before it begins or as soon as it is seen."""
+"""What is wrong with the model, settings and rows of a training, said before it begins or as soon as it is seen."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainingArguments
 
+from instatune_deploy.config import FinetuneSettings
 from instatune_deploy.errors import BadInput
 
 IGNORED = -100
@@ -20,6 +21,21 @@ def classes_of(model: PreTrainedModel) -> int | None:
     """How many classes a label can be; None for a model whose labels are no class numbers."""
     labels: int = getattr(model.config, "num_labels", 0)
     return None if labels < 2 or model.get_output_embeddings() is not None else labels
+
+
+def check_recipe(model: PreTrainedModel, args: TrainingArguments, settings: FinetuneSettings) -> None:
+    """``BadInput`` for what a super-network cannot be trained with."""
+    if args.gradient_checkpointing or model.is_gradient_checkpointing:
+        raise BadInput("gradient checkpointing would recompute another sub-network than the one that ran: switch it off")
+    if getattr(model.config, "num_labels", 2) < 2 and model.get_output_embeddings() is None:
+        raise BadInput("the model has one label (a regression): distillation needs at least two classes")
+    if getattr(model.config, "problem_type", None) == "multi_label_classification":
+        raise BadInput("the model has several labels a row: distillation compares classes of which one is right")
+    if args.max_steps <= 0 and settings.full_epochs >= args.num_train_epochs:
+        raise BadInput(
+            f"full_epochs ({settings.full_epochs:g}) must be less than the training's {args.num_train_epochs:g} epochs, "
+            "or no sub-network is trained"
+        )
 
 
 def check_dataset(dataset: Any, batch_rows: int, classes: int | None) -> None:

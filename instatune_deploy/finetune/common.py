@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from instatune_deploy.errors import UserError
+from instatune_deploy.errors import BadInput, UserError
 from instatune_deploy.finetune.attention import attention_to_train_with
 from instatune_deploy.finetune.checkpoints import SafeCheckpoints, last_checkpoint
 from instatune_deploy.finetune.checks import IGNORED, check_dataset, check_labels, classes_of
+from instatune_deploy.finetune.precision import forward_put_back
 
 Inputs = dict[str, Any]
 
@@ -41,9 +42,14 @@ class CommonMixin(SafeCheckpoints):
             check_dataset(self.train_dataset, rows, self.classes)  # type: ignore[attr-defined]
 
     def train(self, *positional: Any, **named: Any) -> Any:
-        """The Trainer's; on a CPU with the attention that is the fastest there."""
-        with attention_to_train_with(self.model, self.args.device):
+        """The Trainer's; on a CPU with the attention that is the fastest there. Afterwards the model computes in float32."""
+        with forward_put_back(self.model), attention_to_train_with(self.model, self.args.device):
             return super().train(*positional, **named)  # type: ignore[misc]
+
+    def evaluation_loop(self, *positional: Any, **named: Any) -> Any:
+        """The Trainer's, which leaves nothing on the model either when nothing was trained before."""
+        with forward_put_back(self.model):
+            return super().evaluation_loop(*positional, **named)  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: Inputs, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         """`batch_loss`, in training weighed by the batch's share of the step's rows.
@@ -51,7 +57,7 @@ class CommonMixin(SafeCheckpoints):
         num_items_in_batch: labels of the step, in all its batches (and processes)
         """
         if self.classes is not None and "labels" in inputs:
-            check_labels(inputs["labels"], self.classes)
+            self._check_labels(inputs["labels"], self.classes)
         share = self._share(inputs, num_items_in_batch) if model.training else 1.0
         loss, outputs = self.batch_loss(model, inputs)
         return (loss * share, outputs) if return_outputs else loss * share
@@ -86,11 +92,24 @@ class CommonMixin(SafeCheckpoints):
         self._stop_unless(finite, "a weight is", done=True)
         super()._save_checkpoint(*positional, **named)  # type: ignore[misc]
 
+    def _check_labels(self, labels: torch.Tensor, classes: int) -> None:
+        """``BadInput`` in every process when any of them meets a label that is no class: none is left waiting."""
+        wrong: BadInput | None = None
+        try:
+            check_labels(labels, classes)
+        except BadInput as error:
+            wrong = error
+        if self._anywhere(wrong is not None):
+            raise wrong or BadInput(f"another process met a label outside 0 to {classes - 1}: the model has {classes} classes")
+
+    def _anywhere(self, here: bool) -> bool:
+        """Whether it is so in any process."""
+        if self.accelerator.num_processes == 1:
+            return here
+        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.args.device)))
+
     def _stop_unless(self, finite: bool, what: str, done: bool = False) -> None:
-        if self.accelerator.num_processes > 1:
-            wrong = torch.tensor(0.0 if finite else 1.0, device=self.args.device)
-            finite = not bool(self.accelerator.reduce(wrong))
-        if finite:
+        if not self._anywhere(not finite):
             return
         kept = last_checkpoint(Path(self.args.output_dir))
         raise UserError(

@@ -1,13 +1,15 @@
-"""Accuracy of sub-networks on held-out rows, in PyTorch."""
+"""Accuracy of sub-networks on held-out rows, in PyTorch, each computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 
+from instatune_deploy.finetune.precision import own_precision
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.tasks.text_classification import accuracy
@@ -15,6 +17,44 @@ from instatune_deploy.tasks.text_inputs import length_batches, pad
 
 BATCH_SIZE = 16
 """The fastest of 8 to 128 on a CPU: the less is padded, the better."""
+
+Value = TypeVar("Value")
+
+
+class Remembered(Generic[Value]):
+    """What a function gives for each architecture of a network, computed once as long as the weights are the same."""
+
+    def __init__(self, network: SuperNetwork, compute: Callable[[Architecture], Value]) -> None:
+        self.network = network
+        self.compute = compute
+        self._known: dict[Architecture, Value] = {}
+        self._weights: list[tuple[int, int]] = []
+
+    def __call__(self, architecture: Architecture) -> Value:
+        """Computed now, or before."""
+        weights = [(parameter.data_ptr(), parameter._version) for parameter in self.network.parameters()]
+        if weights != self._weights:
+            self.forget()
+            self._weights = weights
+        if architecture not in self._known:
+            self._known[architecture] = self.compute(architecture)
+        return self._known[architecture]
+
+    def forget(self) -> None:
+        """Needed only after weights were changed where autograd does not see it, through ``.data``."""
+        self._known.clear()
+
+
+@contextmanager
+def evaluating(network: SuperNetwork, architecture: Architecture) -> Iterator[None]:
+    """Inside, ``network`` runs one sub-network for its outputs alone: no gradients, no dropout, in its weights' precision."""
+    training = network.model.training
+    network.eval()
+    try:
+        with torch.inference_mode(), own_precision(network.model), network.active(architecture):
+            yield
+    finally:
+        network.train(training)
 
 
 class Evaluator:
@@ -36,8 +76,7 @@ class Evaluator:
             part = {name: [values[index] for index in indices] for name, values in rows.items()}
             arrays = pad(part, max(lengths[index] for index in indices), tokenizer)
             self.batches.append((indices, {name: torch.from_numpy(array) for name, array in arrays.items()}))
-        self._known: dict[Architecture, np.ndarray] = {}
-        self._weights: list[tuple[int, int]] = []
+        self._logits = Remembered(network, lambda architecture: self._compute(architecture))
 
     def evaluate(self, architectures: Iterable[Architecture]) -> dict[Architecture, float]:
         """Accuracy of each; one pass over the rows for each that is new."""
@@ -49,27 +88,18 @@ class Evaluator:
 
     def logits(self, architecture: Architecture) -> np.ndarray:
         """(rows, classes) float32, in the order of the rows; not to be changed."""
-        weights = [(parameter.data_ptr(), parameter._version) for parameter in self.network.parameters()]
-        if weights != self._weights:
-            self.forget()
-            self._weights = weights
-        if architecture not in self._known:
-            self._known[architecture] = self._compute(architecture)
-        return self._known[architecture]
+        return self._logits(architecture)
 
     def forget(self) -> None:
-        """Needed only after weights were changed where autograd does not see it, through ``.data``."""
-        self._known.clear()
+        """As `Remembered.forget`."""
+        self._logits.forget()
 
     def _compute(self, architecture: Architecture) -> np.ndarray:
         device = next(self.network.parameters()).device
         result = np.empty((len(self.labels), self.network.config.num_labels), dtype=np.float32)
-        training = self.network.model.training
-        self.network.eval()
-        with torch.inference_mode(), self.network.active(architecture):
+        with evaluating(self.network, architecture):
             for indices, inputs in self.batches:
                 on_device = {name: value.to(device) for name, value in inputs.items()}
                 result[indices] = self.network(**on_device).logits.float().cpu().numpy()
-        self.network.train(training)
         result.flags.writeable = False
         return result

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from instatune_deploy.config import FinetuneSettings, SpaceSettings
 from instatune_deploy.errors import BadInput
-from instatune_deploy.finetune.checks import IGNORED
+from instatune_deploy.finetune.checks import IGNORED, check_recipe
 from instatune_deploy.finetune.common import CommonMixin, Inputs
 from instatune_deploy.finetune.dropout import Dropout
+from instatune_deploy.finetune.evaluate import Remembered, evaluating
 from instatune_deploy.finetune.losses import Outcome, instatune_loss
-from instatune_deploy.finetune.ordering import batches_for_importance, like_length_batches, reorder
+from instatune_deploy.finetune.ordering import batches_for_importance, like_length_batches, ordering_step, reorder
 from instatune_deploy.finetune.sampling import SAMPLERS, Draw, Relative, step_rng
 from instatune_deploy.finetune.space import space_for
 from instatune_deploy.finetune.teacher import load_teacher
@@ -34,7 +35,6 @@ from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.importance import correct_prefixes, importance_of, layer_order, most_important_first
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.supernet.space import SearchSpace
-from instatune_deploy.tasks.text_classification import accuracy
 
 HELD_OUT_ROWS = 256
 """Rows of the evaluation data that `SuperNetworkMixin.held_out_loss` looks at."""
@@ -77,12 +77,14 @@ class SuperNetworkMixin(CommonMixin):
         super().__init__(network.model, args, *positional, **named)
         self.supernetwork = network
         self.settings = settings or FinetuneSettings()
+        check_recipe(network.model, self.args, self.settings)
         self.space = space_for(network, space, self._importance_layers)
         self.cost = Relative(self.space, network.shape)
         self.dropout = Dropout(network)
         given = self.settings.teacher if teacher is None else teacher
         self.teacher = None if given is None else load_teacher(given, network).to(self.args.device)
         self.steps_per_epoch: float = math.inf
+        self._accuracies: tuple[Any, Remembered[float]] | None = None
         self.add_callback(_Hooks(self))  # type: ignore[attr-defined]
 
     # --- the loss ---
@@ -91,22 +93,23 @@ class SuperNetworkMixin(CommonMixin):
         """Eq. 1 on one batch: the full network, then the sub-networks of this step, whose weights are views of its."""
         if not model.training:
             return super().batch_loss(model, inputs)
-        self.supernetwork.activate(self.space.largest())
-        self.dropout.switch(self.settings.dropout != "none")
-        loss, outputs = super().batch_loss(model, inputs)
-        self.dropout.switch(self.settings.dropout == "model")
-        labels = inputs.get("labels")
-        full = Outcome(loss, _counted(outputs, labels))
-        teacher = self._teacher_logits(inputs)
+        settings, labels = self.settings, inputs.get("labels")
         subs = []
-        # not through the wrapper of several processes, which expects one pass; it averages the gradients of all of them
-        for architecture in self.sub_networks():
-            self.supernetwork.activate(architecture)
-            loss, made = super().batch_loss(self.model, inputs)
-            subs.append(Outcome(loss, _counted(made, labels)))
-        self.supernetwork.activate(self.space.largest())
-        self.dropout.switch(True)
-        settings = self.settings
+        try:
+            self.supernetwork.activate(self.space.largest())
+            self.dropout.switch(settings.dropout != "none")
+            loss, outputs = super().batch_loss(model, inputs)
+            full = Outcome(loss, _counted(outputs, labels))
+            self.dropout.switch(settings.dropout == "model")
+            # not through the wrapper of several processes, which expects one pass; it averages the gradients of all of them
+            for architecture in self.sub_networks():
+                self.supernetwork.activate(architecture)
+                loss, made = super().batch_loss(self.model, inputs)
+                subs.append(Outcome(loss, _counted(made, labels)))
+        finally:  # also when a user stops it, or a sub-network's loss raises: what is left is the full network as it was
+            self.supernetwork.activate(self.space.largest())
+            self.dropout.switch(True)
+        teacher = self._teacher_logits(inputs)
         return instatune_loss(full, subs, teacher, settings.alpha, settings.gamma, settings.temperature), outputs
 
     def _teacher_logits(self, inputs: Inputs) -> torch.Tensor | None:
@@ -139,19 +142,12 @@ class SuperNetworkMixin(CommonMixin):
 
     def held_out_loss(self, architecture: Architecture) -> float:
         """The task's mean loss of a sub-network on the first evaluation rows; the same number in all processes."""
-        dataset = self.eval_dataset  # type: ignore[attr-defined]
-        if isinstance(dataset, dict):
-            dataset = next(iter(dataset.values()))
-        if dataset is None:
-            raise BadInput(f"sampler '{self.settings.sampler}' needs an eval_dataset: it looks at the loss of held-out rows")
-        total, rows, size = 0.0, 0, self.args.per_device_eval_batch_size
-        training = self.model.training
-        self.model.eval()
-        with torch.no_grad(), self.supernetwork.active(architecture):
-            for batch in self._prepared(like_length_batches(islice(dataset, HELD_OUT_ROWS), self._collate, size)):
+        dataset = self._held_out(None, f"sampler '{self.settings.sampler}'")
+        total, rows = 0.0, 0
+        with evaluating(self.supernetwork, architecture):
+            for batch in self._held_out_batches(islice(_rows(dataset), HELD_OUT_ROWS)):
                 total += float(super().batch_loss(self.model, batch)[0]) * len(batch["labels"])
                 rows += len(batch["labels"])
-        self.model.train(training)
         return float(broadcast(torch.tensor(total / rows, device=self.args.device)))
 
     # --- importance ---
@@ -160,8 +156,9 @@ class SuperNetworkMixin(CommonMixin):
     def _ordering_step(self) -> float:
         """The first step with sub-networks, before which heads and neurons are ordered."""
         alone = self.settings.full_epochs
-        steps = alone * self.steps_per_epoch if alone else 0.0
-        return steps if math.isinf(steps) else math.ceil(steps - 1e-9)
+        if not alone or math.isinf(self.steps_per_epoch):
+            return alone and math.inf
+        return ordering_step(alone, self.steps_per_epoch, self.state.max_steps, self.args.max_steps > 0)
 
     def order_by_importance(self) -> None:
         """Order heads and neurons of every layer, and what the optimizer remembers of them. The same in all processes."""
@@ -198,22 +195,51 @@ class SuperNetworkMixin(CommonMixin):
     def _collate(self) -> Any:
         return self._get_collator_with_removed_columns(self.data_collator, "training")  # type: ignore[attr-defined]
 
-    def _prepared(self, batches: list[Inputs]) -> list[Inputs]:
+    def _prepared(self, batches: Iterable[Inputs]) -> list[Inputs]:
         return [dict(self._prepare_inputs(batch)) for batch in batches]  # type: ignore[attr-defined]
+
+    def _held_out(self, dataset: Any, who: str) -> Any:
+        """``dataset``, or the Trainer's own evaluation rows; of several the first. ``BadInput`` where there are none."""
+        found = self.eval_dataset if dataset is None else dataset  # type: ignore[attr-defined]
+        found = found or None if isinstance(found, dict) else found
+        if found is None:
+            raise BadInput(f"{who} needs an eval_dataset: it looks at held-out rows")
+        return next(iter(found.values())) if isinstance(found, dict) else found
+
+    def _held_out_batches(self, rows: Iterable[Any]) -> Iterator[Inputs]:
+        for batch in like_length_batches(rows, self._collate, self.args.per_device_eval_batch_size):
+            yield dict(self._prepare_inputs(batch))  # type: ignore[attr-defined]
 
     # --- what is there afterwards ---
 
     def evaluate_architectures(
         self, architectures: Sequence[Architecture], eval_dataset: Any = None
     ) -> dict[Architecture, float]:
-        """Accuracy of each, 0 to 1, on ``eval_dataset`` (the Trainer's own by default), as the Trainer predicts."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset  # type: ignore[attr-defined]
-        found = {}
-        for architecture in dict.fromkeys(architectures):
-            with self.supernetwork.active(architecture):
-                predicted = self.predict(dataset)  # type: ignore[attr-defined]
-            found[architecture] = accuracy(predicted.predictions, predicted.label_ids)
-        return found
+        """Accuracy of each, 0 to 1: the share of labels (-100 aside) whose logit is the largest, in float32.
+
+        eval_dataset: the Trainer's own by default; of several the first. As long as neither rows nor weights change, an
+        architecture is computed once. Several processes share the rows, and all get the same numbers.
+        """
+        dataset = self._held_out(eval_dataset, "evaluate_architectures")
+        if self._accuracies is None or self._accuracies[0] is not dataset:
+            self._accuracies = dataset, Remembered(self.supernetwork, lambda member: self._accuracy(member, dataset))
+        return {architecture: self._accuracies[1](architecture) for architecture in architectures}
+
+    def _accuracy(self, architecture: Architecture, dataset: Any) -> float:
+        counts = torch.zeros(2, dtype=torch.int64, device=self.args.device)
+        with evaluating(self.supernetwork, architecture):
+            batches = self._held_out_batches(_rows(dataset))
+            for batch in islice(batches, self.args.process_index, None, self.args.world_size):
+                labels = batch.pop("labels", None)
+                logits = _logits(self.model(**batch))
+                if labels is None or labels.shape != logits.shape[:-1]:
+                    raise BadInput("evaluate_architectures needs rows with one class as label, or one for every token")
+                right = logits.argmax(-1) == labels
+                counts += torch.stack([right.sum(), (labels != IGNORED).sum()])
+        right_of_all, total = self.accelerator.reduce(counts).tolist()
+        if not total:
+            raise BadInput("evaluate_architectures needs labels: the rows have none")
+        return float(right_of_all / total)
 
 
 class SuperNetworkTrainer(SuperNetworkMixin, Trainer):
@@ -241,7 +267,21 @@ class _Hooks(TrainerCallback):
 
 def _counted(outputs: Any, labels: torch.Tensor | None) -> torch.Tensor:
     """Logits, (rows, classes): of every label that counts, where there is one for every token."""
-    logits: torch.Tensor = outputs.logits if hasattr(outputs, "logits") else outputs[1]
+    logits = _logits(outputs)
     if labels is not None and labels.dim() > 1 and labels.shape == logits.shape[:-1]:
         return logits[labels != IGNORED]
     return logits.flatten(0, -2)
+
+
+def _logits(outputs: Any) -> torch.Tensor:
+    found: torch.Tensor | None = outputs.get("logits") if isinstance(outputs, dict) else getattr(outputs, "logits", None)
+    if found is None:
+        raise BadInput(f"a super-network learns from 'logits' of its model's outputs: {type(outputs).__name__} has none")
+    return found
+
+
+def _rows(dataset: Any) -> Iterator[Any]:
+    """Also of a data set that has only rows by number and a length."""
+    if not isinstance(dataset, Sized):
+        return iter(dataset)
+    return (dataset[index] for index in range(len(dataset)))  # type: ignore[index]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Sized
-from itertools import islice
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,18 @@ from instatune_deploy.supernet.network import SuperNetwork
 
 Inputs = dict[str, Any]
 """A batch as a model takes it in."""
+MOST_ALONE = 0.2
+"""Share of a training cut short in which the full network may train alone."""
+
+
+def ordering_step(full_epochs: float, steps_per_epoch: float, steps: int, cut_short: bool) -> int:
+    """The first step with sub-networks, before which heads and neurons are ordered.
+
+    steps: of the whole training; cut_short: whether it ends there, whatever the epochs say. Then the full network has at
+    most a fifth of it alone, as it has with the defaults, and there always is a step with sub-networks.
+    """
+    wanted = math.ceil(full_epochs * steps_per_epoch - 1e-9)
+    return max(0, min(wanted, int(steps * MOST_ALONE) if cut_short else steps - 1))
 
 
 def batches_for_importance(
@@ -20,15 +33,23 @@ def batches_for_importance(
 ) -> list[Inputs]:
     """``count`` rows, drawn (the first ones of a data set may all have one label), in batches."""
     if not isinstance(dataset, Sized):
-        return like_length_batches(islice(dataset, count), collate, batch_size)
+        return list(like_length_batches(islice(dataset, count), collate, batch_size))
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
-    return like_length_batches((dataset[int(index)] for index in chosen), collate, batch_size)  # type: ignore[index]
+    return list(like_length_batches((dataset[int(index)] for index in chosen), collate, batch_size))  # type: ignore[index]
 
 
-def like_length_batches(rows: Iterable[Any], collate: Callable[[list[Any]], Any], batch_size: int) -> list[Inputs]:
-    """Rows of like length together: padding is what most of the time would go to."""
-    ordered = sorted(rows, key=lambda row: len(row["input_ids"]) if "input_ids" in row else 0)
-    return [dict(collate(ordered[start : start + batch_size])) for start in range(0, len(ordered), batch_size)]
+def like_length_batches(rows: Iterable[Any], collate: Callable[[list[Any]], Any], batch_size: int) -> Iterator[Inputs]:
+    """Rows of like length together: padding is what most of the time would go to.
+
+    Rows without ``input_ids`` stay in their order and are not held in memory all at once: they may be images.
+    """
+    rest = iter(rows)
+    first = list(islice(rest, 1))
+    rest = chain(first, rest)
+    if first and "input_ids" in first[0]:
+        rest = iter(sorted(rest, key=lambda row: len(row["input_ids"])))
+    while part := list(islice(rest, batch_size)):
+        yield dict(collate(part))
 
 
 @torch.no_grad()

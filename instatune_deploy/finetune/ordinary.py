@@ -14,8 +14,8 @@ from instatune_deploy.finetune.common import CommonMixin
 from instatune_deploy.finetune.training import Log, Report, Training
 
 
-class _Trainer(LengthGroupedMixin, CommonMixin, Trainer):
-    pass
+class OrdinaryTrainer(LengthGroupedMixin, CommonMixin, Trainer):
+    """What the command line trains ordinary models with: batches of rows of like length."""
 
 
 def finetune_ordinary(
@@ -34,4 +34,4 @@ def finetune_ordinary(
     A model that a super-network gave (`SuperNetwork.extract`) may be trained too. Arguments as in `Training`.
     """
     training = Training(settings, rows, tokenizer, folder, seed, bf16, report, log_folder)
-    return training.run(_Trainer(model, **training.arguments()))
+    return training.run(OrdinaryTrainer(model, **training.arguments()))

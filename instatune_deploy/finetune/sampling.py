@@ -16,6 +16,8 @@ BINS = 10
 """Of `cost_bins`: equally wide between the lowest and the highest cost."""
 POOL = 4096
 """Sub-networks that `cost_bins` chooses from."""
+ALIKE_SHARE = 0.6
+"""How often the others of `shapes` are alike in all layers."""
 SMALLEST_SHARE = 1 / 3
 """How often the cheap one of `shapes` is the smallest."""
 CHEAP = 0.5
@@ -88,24 +90,28 @@ def cost_bins(draw: Draw) -> list[Architecture]:
 
 
 def shapes(draw: Draw) -> list[Architecture]:
-    """Some whose layers are all alike, and a cheap one: the smallest one time in three, else uniform over costs up to a half.
+    """Most often networks whose layers are all alike, else any of any cost; and a cheap one: the smallest one time in three,
+    else one of any cost up to a half.
 
     Independent choices of many layers hardly ever give a shallow network of full width, or a deep one that is narrow
     throughout: those are trained here as often as any. The cheap one costs little and is what learns slowest.
     """
     space, rng = draw.space, draw.rng
+    genotypes, bins = _pool(space, draw.cost, draw.seed)
 
     def alike() -> Architecture:
         members = space.uniform()
         return members[rng.integers(len(members))]
 
-    drawn = [alike() for _ in range(draw.count)]
+    def of_cost(bins: list[tuple[int, int]]) -> Architecture:
+        start, end = bins[rng.integers(len(bins))]
+        return space.decode(genotypes[rng.integers(start, end)])
+
+    drawn = [alike() if rng.random() < ALIKE_SHARE else of_cost(bins) for _ in range(draw.count)]
     if rng.random() < SMALLEST_SHARE:
         return [*drawn, space.smallest()]
-    genotypes, bins = _pool(space, draw.cost, draw.seed)
-    affordable = [part for part in bins if draw.cost(genotypes[part[1] - 1 : part[1]])[0] <= CHEAP] or bins[:1]
-    start, end = affordable[rng.integers(len(affordable))]
-    return [*drawn, space.decode(genotypes[rng.integers(start, end)])]
+    cheap = [(start, end) for start, end in bins if draw.cost(genotypes[end - 1 : end])[0] <= CHEAP]
+    return [*drawn, of_cost(cheap or bins[:1])]
 
 
 SAMPLERS: dict[str, Sampler] = {

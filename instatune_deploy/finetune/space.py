@@ -23,6 +23,8 @@ def space_for(network: SuperNetwork, space: SearchSpace | SpaceSettings | str, o
         space = SpaceSettings(preset=space)  # type: ignore[arg-type]
     if isinstance(space, SpaceSettings):
         return SearchSpace.of(network.shape, space, order() if space.keep_layers == "importance" else None)
+    if not isinstance(space, SearchSpace):
+        raise BadInput(f"space: a SearchSpace, the settings of one or the name of a preset, not {space!r}")
     if space.largest() != network.shape.full():
         raise BadInput(f"the space's largest member ({space.largest()}) is not the model ({network.shape.full()})")
     return space

@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
+from instatune_deploy.config import TRAIN_TEACHER
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.families import family_of
 from instatune_deploy.supernet.load import load_config, load_pretrained
@@ -16,13 +17,17 @@ from instatune_deploy.tasks.references import check_model_folder
 _SIZES = ("layers", "heads", "mlp_width", "hidden_size", "head_size", "fixed_parameters")
 
 
-def load_teacher(teacher: str | Path | PreTrainedModel, network: SuperNetwork) -> PreTrainedModel:
+def load_teacher(teacher: str | Path | PreTrainedModel | SuperNetwork, network: SuperNetwork) -> PreTrainedModel:
     """A model that can teach ``network``, in evaluation mode and without gradients.
 
-    teacher: a checkpoint folder, or a model. ``BadInput`` unless it is of the same type and shape, has the same labels in
-    the same order, and a classifier of its own.
+    teacher: a checkpoint folder, or a model that shares no weights with it. ``BadInput`` unless it is of the same type and
+    shape, has the same labels in the same order, and a classifier of its own.
     """
     where = "teacher"
+    if teacher == TRAIN_TEACHER:
+        raise BadInput("teacher: 'train' is for pipeline files: give a checkpoint folder or a model")
+    if isinstance(teacher, SuperNetwork):
+        teacher = teacher.model
     if not isinstance(teacher, PreTrainedModel):
         folder = Path(teacher)
         if not folder.is_dir():
@@ -35,6 +40,9 @@ def load_teacher(teacher: str | Path | PreTrainedModel, network: SuperNetwork) -
         teacher = load_pretrained(folder, list(config.id2label.values()), seed=0)
         _check_complete(teacher, folder)
     else:
+        own = {id(parameter) for parameter in network.parameters()}
+        if any(id(parameter) in own for parameter in teacher.parameters()):
+            raise BadInput("a teacher must be another model: this one has the weights of the model that is trained")
         _check_labels(teacher.config, network.config, where)
         _check_type(teacher.config, network.config, where)
     shape = model_shape(teacher, family_of(teacher.config.model_type, where))

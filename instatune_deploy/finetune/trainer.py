@@ -16,8 +16,8 @@ from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.supernet.space import SearchSpace
 
 
-class _Trainer(LengthGroupedMixin, SuperNetworkTrainer):
-    pass
+class PipelineTrainer(LengthGroupedMixin, SuperNetworkTrainer):
+    """What the command line trains super-networks with: batches of rows of like length."""
 
 
 def finetune(
@@ -38,5 +38,5 @@ def finetune(
     Arguments as in `Training`, and the teacher as in `SuperNetworkMixin`.
     """
     training = Training(settings, rows, tokenizer, folder, seed, bf16, report, log_folder)
-    trainer = _Trainer(network, space=space, settings=settings, teacher=teacher, **training.arguments())
+    trainer = PipelineTrainer(network, space=space, settings=settings, teacher=teacher, **training.arguments())
     return training.run(trainer)

@@ -18,9 +18,11 @@ from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.teacher import Teacher, teacher_of, train_teacher
 from instatune_deploy.pipeline.training import (
     alone,
+    check_one_process,
     computes_in_bf16,
     progress,
     save_model,
+    steps_of,
     trained_on,
     training_rows,
     versions_of,
@@ -139,6 +141,7 @@ def supernet_key(inputs: PipelineInputs, space: SearchSpace, teacher: Teacher | 
 def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Terminal) -> Supernet:
     """The super-network of a pipeline: the finished one of an earlier run, else trained (or trained on) now."""
     terminal.stage("super-network")
+    check_one_process()
     from instatune_deploy.supernet.load import load_pretrained
     from instatune_deploy.supernet.network import SuperNetwork
 
@@ -185,6 +188,7 @@ def _train(
     terminal: Terminal,
 ) -> None:
     from instatune_deploy.finetune.checkpoints import last_checkpoint
+    from instatune_deploy.finetune.ordering import ordering_step
     from instatune_deploy.finetune.trainer import finetune
 
     settings = inputs.settings.finetune
@@ -194,7 +198,10 @@ def _train(
         rows = training_rows(inputs)
         space = _space(network, inputs, rows, folder, seed)
         if settings.importance_rows and last_checkpoint(checkpoints) is None:
-            terminal.result(f"heads and neurons ordered by importance on {min(settings.importance_rows, len(rows))} rows")
+            per_epoch, steps = steps_of(inputs)
+            first = ordering_step(settings.full_epochs, per_epoch, steps, settings.max_steps is not None)
+            used = min(settings.importance_rows, len(rows))
+            terminal.result(f"heads and neurons will be ordered by importance on {used} rows after {first} of {steps} steps")
         taught = "" if teacher is None else ", with a teacher"
         terminal.result(f"fine-tuning on {len(rows)} rows, {'bf16' if bf16 else 'float32'}, sampler {settings.sampler}{taught}")
         with progress(inputs, terminal) as report:

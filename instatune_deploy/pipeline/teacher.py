@@ -6,13 +6,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from instatune_deploy.config import TRAIN_TEACHER
 from instatune_deploy.files import clear_os_errors, digest, folder_sha256, write_json
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.training import alone, progress, save_model, trained_on, training_rows
 from instatune_deploy.tasks.references import resolve
 from instatune_deploy.terminal import Terminal
 
-TRAIN = "train"
 DONE = "teacher.json"
 _ORDINARY = {
     "epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "warmup_ratio",
@@ -34,7 +34,7 @@ def teacher_of(inputs: PipelineInputs, work: Path, seed: int, bf16: bool) -> Tea
     settings = inputs.settings.finetune
     if settings.teacher is None:
         return None
-    if settings.teacher != TRAIN:
+    if settings.teacher != TRAIN_TEACHER:
         where = "finetune.teacher"
         folder = resolve(settings.teacher, sha256=settings.teacher_sha256, kind="model", where=where)
         return Teacher(folder, folder_sha256(folder))
@@ -44,7 +44,7 @@ def teacher_of(inputs: PipelineInputs, work: Path, seed: int, bf16: bool) -> Tea
 
 def train_teacher(teacher: Teacher, inputs: PipelineInputs, seed: int, bf16: bool, terminal: Terminal) -> None:
     """Ordinary fine-tuning of the pipeline's model, with the same settings; nothing when it is given or was trained before."""
-    if inputs.settings.finetune.teacher != TRAIN:
+    if inputs.settings.finetune.teacher != TRAIN_TEACHER:
         return
     folder = teacher.folder.parent
     with alone(folder, "teacher", terminal):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -13,9 +14,13 @@ from filelock import FileLock, Timeout
 from instatune_deploy import __version__
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.runtimes.registry import CPU_FLAGS
+from instatune_deploy.errors import BadInput
 from instatune_deploy.files import clear_os_errors, whole_folder
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.terminal import Terminal
+
+TRAINING_REVISION = 1
+"""Raised when `finetune/` or `supernet/` trains to other weights from the same settings: what was kept is trained anew."""
 
 
 def versions_of(*packages: str) -> dict[str, str]:
@@ -31,6 +36,7 @@ def trained_on(inputs: PipelineInputs, seed: int, bf16: bool) -> dict[str, Any]:
         "max_length": inputs.settings.data.max_length,
         "seed": seed,
         "bf16": bf16,
+        "revision": TRAINING_REVISION,
         "versions": versions_of("torch", "transformers", "accelerate", "tokenizers"),
     }
 
@@ -50,6 +56,12 @@ def computes_in_bf16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     return not this_host().cpu_flags.isdisjoint(CPU_FLAGS["bf16"])
+
+
+def check_one_process() -> None:
+    """``BadInput`` under torchrun: one process writes the results, and `alone` would have the others wait for ever."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BadInput("the command line trains in one process; for several use SuperNetworkTrainer with torchrun")
 
 
 @contextmanager
@@ -72,7 +84,7 @@ def alone(folder: Path, what: str, terminal: Terminal) -> Iterator[None]:
 @contextmanager
 def progress(inputs: PipelineInputs, terminal: Terminal) -> Iterator[Callable[[int, int, float], None]]:
     """What a training calls with steps done, steps in all and the loss of late."""
-    with terminal.progress(_steps(inputs), "steps") as advance:
+    with terminal.progress(steps_of(inputs)[1], "steps") as advance:
         yield lambda done, total, loss: advance(done, "" if loss != loss else f"loss {loss:.3f}")
 
 
@@ -85,8 +97,9 @@ def save_model(model: Any, inputs: PipelineInputs, folder: Path) -> None:
         inputs.tokenizer.save_pretrained(scratch)
 
 
-def _steps(inputs: PipelineInputs) -> int:
+def steps_of(inputs: PipelineInputs) -> tuple[int, int]:
+    """Steps of an epoch, and of the whole training."""
     settings = inputs.settings.finetune
     batches = -(-len(inputs.data.texts["train"]) // settings.batch_size)
     per_epoch = -(-batches // settings.gradient_accumulation_steps)
-    return settings.max_steps or -int(-settings.epochs * per_epoch // 1)
+    return per_epoch, settings.max_steps or -int(-settings.epochs * per_epoch // 1)

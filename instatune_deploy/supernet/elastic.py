@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from instatune_deploy.supernet.architecture import Architecture
+
 
 class ElasticLinear(nn.Linear):
     """A Linear that computes with its first ``active_out`` rows and ``active_in`` columns.
@@ -24,7 +26,9 @@ class ElasticLinear(nn.Linear):
 
     @classmethod
     def of(cls, linear: nn.Linear) -> ElasticLinear:
-        """Share the parameters of ``linear``, all of them active."""
+        """Share the parameters of ``linear``, all of them active; one that is elastic already stays what it is."""
+        if isinstance(linear, ElasticLinear):
+            return linear
         elastic = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         elastic.weight, elastic.bias = linear.weight, linear.bias
         elastic.active_in, elastic.active_out = linear.in_features, linear.out_features
@@ -53,6 +57,14 @@ class ElasticLayers(nn.ModuleList):
 
     Hugging Face encoders run ``for layer in self.layer``. Parameters, names and indexing stay those of all layers.
     """
+
+    architecture: Architecture
+    """What `SuperNetwork.activate` made active: kept here, with the modules, for all `SuperNetwork`s of one model."""
+
+    @classmethod
+    def of(cls, layers: nn.ModuleList) -> ElasticLayers:
+        """The same layers; those that are elastic already stay what they are."""
+        return layers if isinstance(layers, ElasticLayers) else cls(layers)
 
     def __init__(self, layers: nn.ModuleList) -> None:
         super().__init__(list(layers))
@@ -83,7 +95,9 @@ class ElasticAttention(NoHeads):
 
     @staticmethod
     def of(module: nn.Module) -> ElasticAttention:
-        """Change ``module`` itself; it is active."""
+        """Change ``module`` itself, unless it is elastic already; it is active."""
+        if isinstance(module, ElasticAttention):
+            return module
         module.__class__ = _elastic(type(module))  # type: ignore[arg-type]
         assert isinstance(module, ElasticAttention)
         return module

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.elastic import ElasticAttention, ElasticLayers, ElasticLinear
 from instatune_deploy.supernet.families import family_of
@@ -21,7 +22,8 @@ from instatune_deploy.supernet.shape import ModelShape
 class SuperNetwork(nn.Module):
     """The elastic model. Its parameters are those of the Hugging Face model it was made from (which it takes over).
 
-    `activate` chooses the sub-network that `forward` runs; `extract` returns one as an ordinary, smaller model.
+    `activate` chooses the sub-network that `forward` runs; `extract` returns one as an ordinary, smaller model. Two of one
+    model are the same network. ``BadInput`` for a model of no supported family, or without a head for a task.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -29,15 +31,20 @@ class SuperNetwork(nn.Module):
         self.family = family_of(model.config.model_type, "super-network")
         self.shape = model_shape(model, self.family)
         self.model = model
-        _set(model, self._layers_path, ElasticLayers(_layers(model, self.family)))
+        _set(model, self._layers_path, ElasticLayers.of(_layers(model, self.family)))
         for layer in self.layers:
             for path in self.family.linears:
                 linear = layer.get_submodule(path)
                 assert isinstance(linear, nn.Linear), path
                 _set(layer, path, ElasticLinear.of(linear))
             ElasticAttention.of(layer.get_submodule(self.family.attention))
-        self.architecture = self.shape.full()
+        self.activate(self.shape.full())
         self.train(model.training)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The active one."""
+        return self.layers.architecture
 
     @property
     def layers(self) -> ElasticLayers:
@@ -61,10 +68,9 @@ class SuperNetwork(nn.Module):
 
     def activate(self, architecture: Architecture) -> None:
         """Make ``architecture`` the sub-network that `forward` runs. Costs no copy and no time."""
-        self.layers.active = architecture.layers
         for layer, heads, width in architecture.per_layer():
             _size(self.layers[layer], self.family, heads * self.shape.head_size, width)
-        self.architecture = architecture
+        self.layers.active, self.layers.architecture = architecture.layers, architecture
 
     @contextmanager
     def active(self, architecture: Architecture) -> Iterator[None]:
@@ -117,7 +123,11 @@ class SuperNetwork(nn.Module):
 
 
 def layers_path(model: PreTrainedModel, family: Family) -> str:
-    """Where the model keeps its ModuleList of layers, from the model itself."""
+    """Where the model keeps its ModuleList of layers, from the model itself. ``BadInput`` for one without a head."""
+    if not hasattr(model, model.base_model_prefix):
+        raise BadInput(
+            f"super-network: {type(model).__name__} has no head for a task; load it as AutoModelForSequenceClassification"
+        )
     return f"{model.base_model_prefix}.{family.layers}"
 
 

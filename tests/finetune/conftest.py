@@ -1,4 +1,4 @@
-"""A tiny network, and rows it can learn."""
+"""A tiny network, rows it can learn, and trainers of it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ from instatune_deploy.supernet.space import SearchSpace
 from instatune_deploy.tasks.text_inputs import tokenize
 
 LABELS = ["negative", "positive"]
+Rows = list[dict[str, Any]]
+PAPER = {"sampler": "alternating", "full_epochs": 0.0, "correct_prefixes": False, "dropout": "model", "importance": "taylor"}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def recipe(**changes: Any) -> FinetuneSettings:
+    """Said in full: what is asserted does not follow the defaults."""
+    return FinetuneSettings.model_validate({**PAPER, **changes})
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +63,30 @@ def train(
         return network, finetune(network, tiny_space, chosen, rows[:count], tiny_tokenizer, folder, seed, bf16, report)
 
     return run
+
+
+@pytest.fixture
+def build(make_model: Callable[..., Any], rows: Rows, tiny_space: SearchSpace, tiny_tokenizer: Any, tmp_path: Path) -> Any:
+    """A trainer of a new model without dropout; arguments of `SuperNetworkTrainer`, the Trainer's arguments as ``args``."""
+    from transformers import DataCollatorWithPadding, TrainingArguments
+
+    from instatune_deploy.finetune.mixin import SuperNetworkTrainer
+
+    def make(kind: type | None = None, args: dict[str, Any] | None = None, **named: Any) -> Any:
+        defaults = {"per_device_train_batch_size": 8, "max_steps": 3, "optim": "sgd", "lr_scheduler_type": "constant"}
+        defaults |= {"learning_rate": 0.02, "logging_steps": 1, "disable_tqdm": True, "use_cpu": True, "save_strategy": "no"}
+        chosen = {**defaults, **(args or {})}
+        arguments = TrainingArguments(output_dir=str(tmp_path / "out"), **chosen)
+        named.setdefault("space", tiny_space)
+        named.setdefault("settings", recipe(importance_rows=0))
+        model = named.pop("model", None) or make_model(**NO_DROPOUT)
+        return (kind or SuperNetworkTrainer)(
+            model=model,
+            args=arguments,
+            train_dataset=named.pop("train_dataset", rows),
+            eval_dataset=named.pop("eval_dataset", rows[:32]),
+            data_collator=DataCollatorWithPadding(tiny_tokenizer),
+            **named,
+        )
+
+    return make

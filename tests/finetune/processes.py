@@ -7,9 +7,12 @@ Without dropout, so that only the order of additions differs between one process
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from safetensors.torch import save_file
 
 from instatune_deploy.config import FinetuneSettings
 from instatune_deploy.finetune.checkpoints import last_checkpoint
-from instatune_deploy.finetune.trainer import _Trainer
+from instatune_deploy.finetune.trainer import PipelineTrainer
 from instatune_deploy.finetune.training import Training
 from instatune_deploy.supernet.load import load_pretrained
 from instatune_deploy.supernet.network import SuperNetwork
@@ -41,13 +44,19 @@ def train(checkpoint: Path, rows: list[dict[str, Any]], space: SearchSpace, fold
     training = Training(chosen, rows, load_tokenizer(checkpoint), folder, 0, False, lambda *_: None)
     arguments = training.arguments()
     arguments["args"].logging_steps = 1
-    trainer = _Trainer(SuperNetwork(model), space=space, settings=chosen, teacher=teacher, **arguments)
+    trainer = PipelineTrainer(SuperNetwork(model), space=space, settings=chosen, teacher=teacher, **arguments)
     training.run(trainer)
     return trainer
 
 
 def losses(trainer: Any) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def held_out(trainer: Any, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Loss and accuracy of the smallest sub-network on 37 rows: more than one batch for each of two, and not as many for both."""
+    trainer.eval_dataset, member = rows[:37], trainer.space.smallest()
+    return {"held_out_loss": trainer.held_out_loss(member), "accuracy": trainer.evaluate_architectures([member])[member]}
 
 
 def main(path: Path) -> None:
@@ -64,30 +73,43 @@ def main(path: Path) -> None:
     trainer.accelerator.wait_for_everyone()
     continued = train(*place, again, **given["settings"])
     same = all(torch.equal(value, continued.model.state_dict()[name]) for name, value in trainer.model.state_dict().items())
-    result = {"losses": losses(trainer), "processes": trainer.args.world_size, "continued": same}
+    result = {"losses": losses(trainer), "processes": trainer.args.world_size, "continued": same, **held_out(trainer, place[1])}
     (path.parent / f"result-{trainer.args.process_index}.json").write_text(json.dumps(result))
 
 
-def spoil(path: Path) -> None:
-    """One process alone meets a loss that is no number."""
+def spoil(path: Path, name: str, spoilt: Callable[[Any, Any, Any], Any]) -> None:
+    """In the fourth step one process alone meets what stops a training.
+
+    name: of the trainer's method (model, inputs) that ``spoilt`` (it, model, inputs) is called instead of then
+    """
     given = json.loads(path.read_text())
-    step = _Trainer.batch_loss
+    method = getattr(PipelineTrainer, name)
 
-    def spoilt(trainer: Any, model: Any, inputs: Any) -> Any:
-        loss, outputs = step(trainer, model, inputs)
-        return (loss * float("nan") if trainer.args.process_index == 1 and trainer.state.global_step == 3 else loss), outputs
+    def replaced(trainer: Any, model: Any, inputs: Any, **named: Any) -> Any:
+        own = functools.partial(method, trainer, **named)
+        if trainer.args.process_index == 1 and trainer.state.global_step == 3:
+            return spoilt(own, model, inputs)
+        return own(model, inputs)
 
-    _Trainer.batch_loss = spoilt  # type: ignore[method-assign]
+    setattr(PipelineTrainer, name, replaced)
     try:
-        folder = path.parent / "spoilt"
+        folder = path.parent / name
         train(Path(given["checkpoint"]), given["rows"], SearchSpace.from_json(given["space"]), folder, **given["settings"])
     except Exception as error:
-        import os
+        (path.parent / f"{name}-{os.environ['RANK']}.json").write_text(json.dumps([type(error).__name__, str(error)]))
+    setattr(PipelineTrainer, name, method)
 
-        (path.parent / f"spoilt-{os.environ['RANK']}.json").write_text(json.dumps([type(error).__name__, str(error)]))
-    _Trainer.batch_loss = step  # type: ignore[method-assign]
+
+def no_number(own: Any, model: Any, inputs: Any) -> Any:
+    loss, outputs = own(model, inputs)
+    return loss * float("nan"), outputs
+
+
+def no_class(own: Any, model: Any, inputs: Any) -> Any:
+    return own(model, {**inputs, "labels": inputs["labels"] + 7})
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    spoil(Path(sys.argv[1]))
+    spoil(Path(sys.argv[1]), "batch_loss", no_number)
+    spoil(Path(sys.argv[1]), "compute_loss", no_class)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
 
 from instatune_deploy.finetune.evaluate import BATCH_SIZE, Evaluator
 from instatune_deploy.supernet.architecture import Architecture
@@ -87,3 +88,53 @@ def test_other_weights_are_computed_anew(evaluator: Evaluator, tiny_space: Searc
     bias.data.add_(1)  # what autograd does not see
     evaluator.forget()
     np.testing.assert_allclose(evaluator.logits(tiny_space.smallest()), before + 3, atol=1e-5)
+
+
+def test_an_exception_leaves_the_mode_and_the_active_network(evaluator: Evaluator, tiny_space: SearchSpace) -> None:
+    evaluator.network.train()
+    evaluator.batches.append(([0], {"input_ids": torch.tensor([[1000]])}))  # no such token
+    with pytest.raises(IndexError):
+        evaluator.logits(tiny_space.smallest())
+    assert {module.training for module in evaluator.network.modules()} == {True}
+    assert evaluator.network.architecture == tiny_space.largest()
+
+
+def test_a_trainer_computes_every_architecture_once(
+    build: Any, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = build()
+    kind, computed = type(trainer), []
+    compute = kind._accuracy
+    monkeypatch.setattr(kind, "_accuracy", lambda self, *given: computed.append(given[0]) or compute(self, *given))
+    members = [trainer.space.smallest(), trainer.space.largest(), trainer.space.smallest()]
+    found = trainer.evaluate_architectures(members)
+    assert trainer.evaluate_architectures(members) == found
+    assert computed == members[:2]
+    trainer.evaluate_architectures(members[:1], rows[32:])  # other rows
+    assert computed == [*members[:2], members[0]]
+    with torch.no_grad():
+        trainer.model.classifier.bias.copy_(torch.tensor([1e6, 0]))
+    share = sum(row["labels"] == 0 for row in rows[32:]) / len(rows[32:])
+    assert trainer.evaluate_architectures(members[:1], rows[32:]) == {members[0]: share}
+    assert computed == [*members[:2], members[0], members[0]]
+    # of several sets of rows the first
+    assert trainer.evaluate_architectures(members[:1], {"a": rows[32:], "b": rows[:1]}) == {members[0]: share}
+
+
+def test_of_tokens_those_with_a_label_count(
+    build: Any, make_config: Any, rows: list[dict[str, Any]], tiny_tokenizer: Any
+) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForTokenClassification.from_config(make_config(num_labels=3))
+    tagged = [{**row, "labels": [-100, *(token % 3 for token in row["input_ids"][1:-1]), -100]} for row in rows[:20]]
+    trainer = build(model=model, train_dataset=tagged, eval_dataset=tagged)
+    trainer.data_collator = DataCollatorForTokenClassification(tiny_tokenizer)
+    trainer.train()
+    right = total = 0
+    for row in tagged:
+        with torch.no_grad():
+            classes = model.eval()(**{name: torch.tensor([row[name]]) for name in row if name != "labels"}).logits[0].argmax(-1)
+        right += sum(int(found) == label for found, label in zip(classes, row["labels"], strict=True))
+        total += len(row["labels"]) - 2
+    assert 0 < right < total
+    assert trainer.evaluate_architectures([trainer.space.largest()]) == {trainer.space.largest(): right / total}

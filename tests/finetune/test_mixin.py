@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +11,15 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
 
-from instatune_deploy.config import FinetuneSettings, SpaceSettings
-from instatune_deploy.errors import BadInput, UserError
+from instatune_deploy.config import SpaceSettings
+from instatune_deploy.errors import UserError
 from instatune_deploy.finetune.evaluate import Evaluator
 from instatune_deploy.finetune.mixin import SuperNetworkMixin, SuperNetworkTrainer
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.supernet.space import SearchSpace
 
-Rows = list[dict[str, Any]]
-PAPER = {"sampler": "alternating", "full_epochs": 0.0, "correct_prefixes": False, "dropout": "model", "importance": "taylor"}
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-
-
-@pytest.fixture
-def build(make_model: Callable[..., Any], rows: Rows, tiny_space: SearchSpace, tiny_tokenizer: Any, tmp_path: Path) -> Any:
-    """A trainer of a new model without dropout; arguments of `SuperNetworkTrainer`, the Trainer's arguments as ``args``."""
-
-    def make(kind: type = SuperNetworkTrainer, args: dict[str, Any] | None = None, **named: Any) -> Any:
-        defaults = {"per_device_train_batch_size": 8, "max_steps": 3, "optim": "sgd", "lr_scheduler_type": "constant"}
-        defaults |= {"learning_rate": 0.02, "logging_steps": 1, "disable_tqdm": True, "use_cpu": True, "save_strategy": "no"}
-        chosen = {**defaults, **(args or {})}
-        arguments = TrainingArguments(output_dir=str(tmp_path / "out"), **chosen)
-        named.setdefault("space", tiny_space)
-        named.setdefault("settings", recipe(importance_rows=0))
-        model = named.pop("model", None) or make_model(**NO_DROPOUT)
-        return kind(
-            model=model,
-            args=arguments,
-            train_dataset=named.pop("train_dataset", rows),
-            eval_dataset=rows[:32],
-            data_collator=DataCollatorWithPadding(tiny_tokenizer),
-            **named,
-        )
-
-    return make
-
-
-def recipe(**changes: Any) -> FinetuneSettings:
-    """Said in full: what is asserted here does not follow the defaults."""
-    return FinetuneSettings.model_validate({**PAPER, **changes})
+from .conftest import Rows, recipe
 
 
 def losses(trainer: Any) -> list[float]:
@@ -188,77 +156,6 @@ def test_layers_kept_by_importance(build: Any) -> None:
     assert build(space=SpaceSettings(keep_layers="importance"), settings=settings).space == trainer.space
 
 
-def test_heads_and_neurons_are_ordered_before_the_first_step(build: Any, make_model: Any) -> None:
-    changed = {}
-    for rows in (0, 16):
-        trainer = build(args={"learning_rate": 1e-12}, settings=recipe(importance_rows=rows))
-        trainer.train()
-        before = make_model(**NO_DROPOUT).state_dict()
-        name = "bert.encoder.layer.0.intermediate.dense.weight"
-        changed[rows] = not torch.allclose(trainer.model.state_dict()[name], before[name])
-        # the same rows of the matrix, in another order
-        for found, expected in zip(trainer.model.state_dict()[name].sum(1).sort()[0], before[name].sum(1).sort()[0], strict=True):
-            assert float(found) == pytest.approx(float(expected), abs=1e-5)
-    assert changed == {0: False, 16: True}
-
-
-class Watched(SuperNetworkTrainer):
-    """Remembers, of every step, how many sub-networks it trained and whether a teacher taught; and when it ordered."""
-
-    def __init__(self, *positional: Any, **named: Any) -> None:
-        self.steps: list[tuple[int, int, bool]] = []
-        self.ordered: list[int] = []
-        super().__init__(*positional, **named)
-
-    def sub_networks(self) -> list[Architecture]:
-        members = super().sub_networks()
-        self.last = len(members)
-        return members
-
-    def _teacher_logits(self, inputs: Any) -> Any:
-        logits = super()._teacher_logits(inputs)
-        self.steps.append((self.state.global_step, len(SuperNetworkTrainer.sub_networks(self)), logits is not None))
-        return logits
-
-    def order_by_importance(self) -> None:
-        self.ordered.append(self.state.global_step)
-        super().order_by_importance()
-
-
-def test_a_warm_up_of_the_full_network_then_ordering_and_a_teacher_in_the_first_epochs(
-    build: Any, rows: Rows, make_model: Any
-) -> None:
-    # 4 steps an epoch
-    settings = recipe(importance_rows=16, full_epochs=0.5, teacher_epochs=0.75)
-    trainer = build(Watched, args={"max_steps": 5}, train_dataset=rows[:32], settings=settings, teacher=make_model(seed=5))
-    trainer.train()
-    assert trainer.ordered == [2]
-    assert trainer.steps == [(0, 0, True), (1, 0, True), (2, 1, True), (3, 1, False), (4, 1, False)]
-
-
-@pytest.mark.parametrize(("full_epochs", "ordered_again"), [(0.0, []), (0.5, [2])])
-def test_continued_exactly(
-    build: Any, rows: Rows, make_model: Any, tmp_path: Path, full_epochs: float, ordered_again: list[int]
-) -> None:
-    """From step 2, with a teacher, accumulated gradients and AdamW; what was ordered before is not ordered again."""
-    settings = recipe(importance_rows=16, full_epochs=full_epochs, teacher_epochs=0.75)
-    arguments = {"max_steps": 5, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4, "optim": "adamw_torch_fused"}
-    arguments |= {"save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-3}
-
-    def make() -> Any:
-        named = {"train_dataset": rows[:32], "settings": settings, "teacher": make_model(seed=5), "model": make_model()}
-        return build(Watched, args=arguments, **named)
-
-    whole = make()
-    whole.train()
-    torch.manual_seed(99)
-    again = make()
-    again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
-    assert again.ordered == ordered_again
-    assert [step for step, _, _ in again.steps] == [2, 2, 3, 3, 4, 4]
-    assert all(torch.equal(value, state(again)[name]) for name, value in state(whole).items())
-
-
 def test_as_the_readme_says(make_model: Any, rows: Rows, tiny_tokenizer: Any, tmp_path: Path) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     code = next(part for part in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "SuperNetworkTrainer" in part)
@@ -267,45 +164,6 @@ def test_as_the_readme_says(make_model: Any, rows: Rows, tiny_tokenizer: Any, tm
     exec(code, names)
     assert names["small"].config.num_hidden_layers == 2  # a third of four, rounded up
     assert names["small"](input_ids=torch.arange(9)[None] + 7).logits.shape == (1, 2)
-
-
-def test_one_gpu_of_several_and_no_model(build: Any, tiny_space: SearchSpace) -> None:
-    with pytest.raises(BadInput, match="needs a model"):
-        SuperNetworkTrainer(space=tiny_space)
-
-
-def test_spaces_that_do_not_fit(build: Any, tiny_space: SearchSpace) -> None:
-    with pytest.raises(BadInput, match="space 'huge' is not known; known are: paper, wide"):
-        build(space="huge")
-    with pytest.raises(BadInput, match="5 is more than the model has"):
-        build(space=SpaceSettings(heads=[5]))
-    with pytest.raises(BadInput, match=r"largest member \(4 layers, heads 2, MLP 64\) is not the model \(4 layers, heads 4"):
-        build(space=SearchSpace(4, (4,), (1, 2), (64,)))
-
-
-def test_labels_and_rows_that_do_not_fit(build: Any, rows: Rows) -> None:
-    wrong = [{**rows[0], "labels": 2}]
-    with pytest.raises(BadInput, match=r"^label 2 \(row 40\) is outside 0 to 1: the model has 2 classes$"):
-        build(train_dataset=rows[:40] + wrong)
-    with pytest.raises(BadInput, match=r"^7 training rows are fewer than one batch \(8\)"):
-        build(train_dataset=rows[:7])
-    with pytest.raises(BadInput, match=r"^12 training rows are fewer than one batch \(16\)"):
-        build(train_dataset=rows[:12], args={"gradient_accumulation_steps": 2})
-
-
-class Stream(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
-
-    def __iter__(self) -> Any:
-        return iter(self.rows)
-
-
-def test_labels_of_a_stream_are_checked_when_they_are_seen(build: Any, rows: Rows) -> None:
-    trainer = build(train_dataset=Stream([*rows[:20], {**rows[0], "labels": -1}, *rows[:20]]), settings=recipe(importance_rows=8))
-    with pytest.raises(BadInput, match="label -1"):
-        trainer.train()
-    assert trainer.state.global_step == 2
 
 
 def test_a_bad_step_keeps_the_last_good_checkpoint(build: Any, tmp_path: Path) -> None:
@@ -332,14 +190,7 @@ def test_a_bad_step_keeps_the_last_good_checkpoint(build: Any, tmp_path: Path) -
 def test_attention_is_set_back(build: Any) -> None:
     trainer = build()
     seen = set()
-    trainer.supernetwork.register_forward_pre_hook(lambda *_: None)
-    compute = trainer.batch_loss
-
-    def watched(model: Any, inputs: Any) -> Any:
-        seen.add(model.config._attn_implementation)
-        return compute(model, inputs)
-
-    trainer.batch_loss = watched
+    trainer.model.register_forward_pre_hook(lambda model, _: seen.add(model.config._attn_implementation))
     before = trainer.model.config._attn_implementation
     trainer.train()
     assert (before, trainer.model.config._attn_implementation) == ("sdpa", "sdpa")
@@ -348,3 +199,55 @@ def test_attention_is_set_back(build: Any) -> None:
 
 def test_a_network_may_be_given(build: Any, tiny_network: SuperNetwork) -> None:
     assert build(model=tiny_network).supernetwork is tiny_network
+
+
+def test_a_second_trainer_of_the_same_model_goes_on_with_it(build: Any, make_model: Any, tiny_space: SearchSpace) -> None:
+    model = make_model()
+    first = build(model=model)
+    first.train()
+    second = build(model=model)
+    assert all(torch.equal(value, second.model.state_dict()[name]) for name, value in state(first).items())
+    second.train()
+    assert first.model is second.model is model
+    # two views of one network
+    second.supernetwork.activate(tiny_space.smallest())
+    assert first.supernetwork.architecture == tiny_space.smallest()
+    assert SuperNetwork(model).architecture == first.supernetwork.architecture == tiny_space.largest()
+    tokens = torch.arange(9)[None] + 7
+    small = first.supernetwork.extract(tiny_space.smallest())
+    with first.supernetwork.active(tiny_space.smallest()):
+        torch.testing.assert_close(small(input_ids=tokens).logits, model.eval()(input_ids=tokens).logits)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "expected"),
+    [("model", {(True, 0.25), (False, 0.25)}), ("full", {(True, 0.25), (False, 0.0)}), ("none", {(True, 0.0), (False, 0.0)})],
+)
+def test_dropout_of_the_networks_of_a_step(build: Any, make_model: Any, dropout: str, expected: set[tuple[bool, float]]) -> None:
+    """With what probability the last dropout ran in the full network (True), and in the sub-networks."""
+    trainer = build(model=make_model(hidden_dropout_prob=0.25), settings=recipe(importance_rows=0, dropout=dropout))
+    seen, largest = set(), trainer.space.largest()
+    last = trainer.model.dropout
+    last.register_forward_hook(lambda module, *_: seen.add((trainer.supernetwork.architecture == largest, module.p)))
+    # the smallest or a random one: none is the full network
+    trainer.train()
+    assert seen == expected
+    assert last.p == 0.25
+
+
+def test_a_sub_network_whose_loss_raises_leaves_the_full_one_as_it_was(build: Any, make_model: Any) -> None:
+    calls = []
+
+    def second_raises(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        calls.append(trainer.supernetwork.architecture)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return cross_entropy(outputs.logits, labels)
+
+    model = make_model(hidden_dropout_prob=0.25)
+    trainer = build(model=model, settings=recipe(importance_rows=0, dropout="none"), compute_loss_func=second_raises)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert calls[0] == trainer.space.largest() != calls[1]
+    assert trainer.supernetwork.architecture == trainer.space.largest()
+    assert model.dropout.p == 0.25

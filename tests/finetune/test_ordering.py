@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
-from instatune_deploy.finetune.ordering import batches_for_importance, like_length_batches, reorder
+from instatune_deploy.finetune.ordering import batches_for_importance, like_length_batches, ordering_step, reorder
 from instatune_deploy.supernet.network import SuperNetwork
 
 
@@ -63,3 +64,28 @@ def test_rows_are_drawn_and_batched_by_length() -> None:
     assert batches_for_importance(rows, lambda part: {"rows": part}, 20, 8, seed=1) != batches
     assert [len(batch["rows"]) for batch in batches_for_importance(iter(rows), lambda part: {"rows": part}, 5, 8, 0)] == [5]
     assert [batch["rows"] for batch in like_length_batches(rows[:2], lambda part: {"rows": part}, 1)] == [[rows[0]], [rows[1]]]
+    # images stay in their order, and are looked at when their batch is made
+    seen: list[int] = []
+    images = ({"pixels": seen.append(index) or index} for index in range(5))
+    batches_of_images = like_length_batches(images, lambda part: {"rows": [row["pixels"] for row in part]}, 2)
+    assert next(batches_of_images) == {"rows": [0, 1]}
+    assert seen == [0, 1]
+    assert [batch["rows"] for batch in batches_of_images] == [[2, 3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("full_epochs", "of_epoch", "steps", "cut_short", "expected"),
+    [
+        (0.4, 10, 20, False, 4),
+        (0.4, 8, 16, False, 4),  # 3.2 steps
+        (1.0, 10, 20, False, 10),  # longer than a fifth, as it was said
+        (0.99, 10, 10, False, 9),  # one step is left
+        (0.0, 10, 20, False, 0),
+        (0.4, 100, 20, True, 4),
+        (0.4, 5, 20, True, 2),
+        (0.4, 100, 4, True, 0),
+        (0.4, 100, 1, True, 0),
+    ],
+)
+def test_when_it_is_ordered(full_epochs: float, of_epoch: int, steps: int, cut_short: bool, expected: int) -> None:
+    assert ordering_step(full_epochs, of_epoch, steps, cut_short) == expected

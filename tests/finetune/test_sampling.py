@@ -88,17 +88,21 @@ def test_cost_bins_are_equally_likely(tiny_space: SearchSpace, cost: Relative, d
     assert bins(uniform(draw(0, count=2000)))[-1] < 40
 
 
-def test_shapes_are_some_alike_and_a_cheap_one(tiny_space: SearchSpace, cost: Relative, draw: Any) -> None:
+def test_shapes_are_alike_or_of_any_cost_and_a_cheap_one(tiny_space: SearchSpace, cost: Relative, draw: Any) -> None:
+    def costs(architectures: list[Architecture]) -> np.ndarray:
+        return cost(np.stack([tiny_space.encode(architecture) for architecture in architectures]))
+
     drawn = [shapes(draw(step, count=2)) for step in range(300)]
     assert {len(item) for item in drawn} == {3}
-    alike = [member for item in drawn for member in item[:2]]
-    assert all(len(set(member.heads)) == len(set(member.mlp_widths)) == 1 for member in alike)
-    assert len(set(alike)) > 0.9 * min(len(tiny_space.uniform()), 600 * (1 - 1 / np.e))
+    others = [member for item in drawn for member in item[:2]]
+    alike = [member for member in others if len(set(member.heads)) == len(set(member.mlp_widths)) == 1]
+    assert 0.55 < len(alike) / len(others) < 0.72  # of 0.6 expected, and the few of any cost that are alike by chance
+    assert set(alike) >= {tiny_space.largest(), tiny_space.smallest()}
+    assert costs([member for member in others if member not in alike]).max() > 0.8
     cheap = [item[-1] for item in drawn]
     assert 75 <= sum(member == tiny_space.smallest() for member in cheap) <= 135  # of 100 expected, and a few by chance
-    costs = cost(np.stack([tiny_space.encode(member) for member in cheap]))
-    assert costs.max() <= CHEAP
-    assert 0.1 < costs.mean() < 0.3
+    assert costs(cheap).max() <= CHEAP
+    assert 0.1 < costs(cheap).mean() < 0.3
 
 
 def test_cost_bins_draw_fast(draw: Any) -> None:

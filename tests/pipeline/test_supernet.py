@@ -127,3 +127,36 @@ def test_layers_kept_by_importance(write: Callable[..., Path]) -> None:
 def test_fewer_rows_than_a_step(write: Callable[..., Path]) -> None:
     with pytest.raises(BadInput, match=r"^80 training rows are fewer than one batch; .* below 96 or give more data$"):
         load_inputs(load_pipeline(str(write(gradient_accumulation_steps=6))))
+
+
+def test_says_when_it_will_order(write: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    finetuned(write())
+    assert "heads and neurons will be ordered by importance on 32 rows after 2 of 10 steps" in capsys.readouterr().err
+    # 80 rows, 16 a batch
+    finetuned(write(max_steps=None, epochs=1.5, full_epochs=1.0))
+    assert "on 32 rows after 5 of 8 steps" in capsys.readouterr().err
+
+
+def test_settings_that_contradict_each_other(write: Callable[..., Path]) -> None:
+    with pytest.raises(BadInput, match=r"full_epochs \(0.4\) must be less than epochs \(0.25\), or no sub-network is trained"):
+        load_pipeline(str(write(max_steps=None, epochs=0.25)))
+    with pytest.raises(BadInput, match="with gamma 0 the teacher is never asked: leave it out, or raise gamma"):
+        load_pipeline(str(write(teacher="train", gamma=0)))
+
+
+def test_several_processes_are_refused_before_one_waits_for_another(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BadInput, match=r"^the command line trains in one process; for several use SuperNetworkTrainer with"):
+        finetuned(write())
+
+
+def test_keys_follow_how_is_trained(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = write(teacher="train")
+    inputs = load_inputs(load_pipeline(str(pipeline)))
+    before = key(pipeline), teacher_of(inputs, Path(), 0, False)
+    monkeypatch.setattr("instatune_deploy.pipeline.training.TRAINING_REVISION", 99)
+    after = key(pipeline), teacher_of(inputs, Path(), 0, False)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
