@@ -28,7 +28,7 @@ DROPOUTS = ("none", "model")
 WAYS = tuple((kind, dropout) for dropout in DROPOUTS for kind in KINDS)
 WARM_UP = 5
 BLOCK = 10
-BLOCKS = 6
+BLOCKS = 4
 Way = tuple[str, str]
 """What is trained, and with which dropout."""
 

@@ -73,7 +73,7 @@ def test_models_without_classes(build: Any, make_config: Any, make_model: Any, r
         build(model=AutoModel.from_config(make_config()))
     with pytest.raises(BadInput, match=r"^the model has one label \(a regression\): distillation needs at least two classes$"):
         build(model=make_model(num_labels=1))
-    with pytest.raises(BadInput, match="^the model has several labels a row"):
+    with pytest.raises(BadInput, match=r"^the model has several labels a row"):
         build(model=make_model(problem_type="multi_label_classification"))
     answers = [{**row, "start_positions": 1, "end_positions": 2} for row in rows]
     for row in answers:
