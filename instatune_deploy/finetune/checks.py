@@ -25,7 +25,9 @@ def classes_of(model: PreTrainedModel) -> int | None:
 
 def check_recipe(model: PreTrainedModel, args: TrainingArguments, settings: FinetuneSettings) -> None:
     """``BadInput`` for what a super-network cannot be trained with."""
-    if args.gradient_checkpointing or model.is_gradient_checkpointing:
+    # transformers is renaming it, and warns of the old name
+    switched_on = "is_activation_checkpointing" if hasattr(model, "is_activation_checkpointing") else "is_gradient_checkpointing"
+    if args.gradient_checkpointing or getattr(model, switched_on):
         raise BadInput("gradient checkpointing would recompute another sub-network than the one that ran: switch it off")
     if getattr(model.config, "num_labels", 2) < 2 and model.get_output_embeddings() is None:
         raise BadInput("the model has one label (a regression): distillation needs at least two classes")
