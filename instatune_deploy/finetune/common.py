@@ -14,6 +14,7 @@ from instatune_deploy.finetune.checks import IGNORED, check_dataset, check_label
 from instatune_deploy.finetune.precision import forward_put_back
 
 Inputs = dict[str, Any]
+"""A batch as a model takes it in."""
 
 
 class CommonMixin(SafeCheckpoints):

@@ -163,16 +163,17 @@ class SuperNetworkMixin(CommonMixin):
     def order_by_importance(self) -> None:
         """Order heads and neurons of every layer, and what the optimizer remembers of them. The same in all processes."""
         settings = self.settings
-        importance = importance_of(self.supernetwork, self._importance_batches(), settings.importance)
+        batches = self._importance_batches()
+        importance = importance_of(self.supernetwork, batches, settings.importance)
         heads, neurons = (broadcast(values.to(self.args.device)).cpu() for values in importance)
         orders = [(most_important_first(heads[layer]), most_important_first(neurons[layer])) for layer in range(len(heads))]
         reorder(self.supernetwork, orders, self.optimizer)
         if settings.correct_prefixes:
-            self._correct_prefixes()
+            self._correct_prefixes(batches)
 
-    def _correct_prefixes(self) -> None:
+    def _correct_prefixes(self, batches: list[Inputs]) -> None:
         """After the ordering. What the optimizer remembers belongs to weights that are no more."""
-        correct_prefixes(self.supernetwork, self._importance_batches(), self.space.heads, self.space.mlp_widths)
+        correct_prefixes(self.supernetwork, batches, self.space.heads, self.space.mlp_widths)
         with torch.no_grad():
             for parameter in self.supernetwork.parameters():
                 parameter.copy_(broadcast(parameter.detach()))

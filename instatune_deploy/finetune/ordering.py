@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from instatune_deploy.finetune.common import Inputs
 from instatune_deploy.supernet.network import SuperNetwork
 
-Inputs = dict[str, Any]
-"""A batch as a model takes it in."""
 MOST_ALONE = 0.2
 """Share of a training cut short in which the full network may train alone."""
 

@@ -61,6 +61,8 @@ class Draw:
 
 
 Sampler = Callable[[Draw], list[Architecture]]
+Bin = tuple[int, int]
+"""Where a bin of costs begins and ends among genotypes in the order of their cost."""
 
 
 def uniform(draw: Draw) -> list[Architecture]:
@@ -86,7 +88,7 @@ def cost_bins(draw: Draw) -> list[Architecture]:
     """
     genotypes, bins = _pool(draw.space, draw.cost, draw.seed)
     chosen = [bins[draw.rng.integers(len(bins))] for _ in range(draw.count)]
-    return [draw.space.decode(genotypes[draw.rng.integers(start, end)]) for start, end in chosen]
+    return [_member(draw, genotypes, part) for part in chosen]
 
 
 def shapes(draw: Draw) -> list[Architecture]:
@@ -103,14 +105,14 @@ def shapes(draw: Draw) -> list[Architecture]:
         members = space.uniform()
         return members[rng.integers(len(members))]
 
-    def of_cost(bins: list[tuple[int, int]]) -> Architecture:
-        start, end = bins[rng.integers(len(bins))]
-        return space.decode(genotypes[rng.integers(start, end)])
+    def of_cost(bins: list[Bin]) -> Architecture:
+        return _member(draw, genotypes, bins[rng.integers(len(bins))])
 
     drawn = [alike() if rng.random() < ALIKE_SHARE else of_cost(bins) for _ in range(draw.count)]
     if rng.random() < SMALLEST_SHARE:
         return [*drawn, space.smallest()]
-    cheap = [(start, end) for start, end in bins if draw.cost(genotypes[end - 1 : end])[0] <= CHEAP]
+    highest = draw.cost(genotypes[[end - 1 for _, end in bins]])
+    cheap = [part for part, cost in zip(bins, highest, strict=True) if cost <= CHEAP]
     return [*drawn, of_cost(cheap or bins[:1])]
 
 
@@ -129,9 +131,14 @@ def step_rng(seed: int, step: int) -> np.random.Generator:
     return np.random.default_rng([seed, step])
 
 
+def _member(draw: Draw, genotypes: np.ndarray, part: Bin) -> Architecture:
+    """One of a bin."""
+    return draw.space.decode(genotypes[draw.rng.integers(*part)])
+
+
 @lru_cache(maxsize=4)
-def _pool(space: SearchSpace, cost: Callable[[np.ndarray], np.ndarray], seed: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Different genotypes in the order of their cost, (n, genes), and where each bin begins and ends; none is empty."""
+def _pool(space: SearchSpace, cost: Callable[[np.ndarray], np.ndarray], seed: int) -> tuple[np.ndarray, list[Bin]]:
+    """Different genotypes in the order of their cost, (n, genes), and the bins; none is empty."""
     rng = np.random.default_rng([seed, 2**32 - 1])  # no step's
     choices = space.choices
     # half of them uniform, half with a leaning of their own to small or large choices, so that all costs are there

@@ -18,10 +18,8 @@ from instatune_deploy.supernet.importance.inputs import (
     Kind,
     Place,
     by_round,
-    on_device,
     per_unit,
-    undisturbed,
-    watched,
+    with_gradients,
 )
 from instatune_deploy.supernet.importance.moments import input_moments
 from instatune_deploy.supernet.network import SuperNetwork
@@ -66,19 +64,11 @@ def cheapest_first(cost: torch.Tensor) -> list[int]:
 
 def gradient_moments(network: SuperNetwork, batches: Iterable[Batch]) -> dict[Place, torch.Tensor]:
     """Sum over tokens of g g^T, g the gradient of a row's loss by what a `Place` gives: (hidden, hidden) float64 each."""
-    seen: dict[Place, torch.Tensor] = {}
     moments: dict[Place, torch.Tensor] = {}
-
-    def keep(place: Place, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
-        seen[place] = outputs
-
-    with undisturbed(network), watched(network, keep), torch.enable_grad():
-        for batch in on_device(network, batches):
-            found = torch.autograd.grad(network(**batch).loss, list(seen.values()), allow_unused=True, materialize_grads=True)
-            for place, gradient in zip(seen, found, strict=True):
-                # the batch's loss is the mean of its rows'; padding has no gradient
-                of_tokens = gradient.flatten(0, -2).float() * len(gradient)
-                product = (of_tokens.T @ of_tokens).double()
-                moments[place] = moments[place] + product if place in moments else product
-            seen.clear()
+    for _, found in with_gradients(network, batches, "outputs"):
+        for place, _, gradient in found:
+            # the batch's loss is the mean of its rows'; padding has no gradient
+            of_tokens = gradient.flatten(0, -2).float() * len(gradient)
+            product = (of_tokens.T @ of_tokens).double()
+            moments[place] = moments[place] + product if place in moments else product
     return moments

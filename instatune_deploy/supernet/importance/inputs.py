@@ -85,6 +85,25 @@ def watched(network: SuperNetwork, see: See) -> Iterator[None]:
             handle.remove()
 
 
+def with_gradients(
+    network: SuperNetwork, batches: Iterable[Batch], of: Literal["inputs", "outputs"]
+) -> Iterator[tuple[Batch, list[tuple[Place, torch.Tensor, torch.Tensor]]]]:
+    """Each batch, and of every `Place` what goes into it, or what it gives, with the gradient of the batch's loss by that.
+
+    The full network runs `undisturbed`; no gradients of weights are computed.
+    """
+    seen: dict[Place, torch.Tensor] = {}
+
+    def keep(place: Place, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
+        seen[place] = inputs if of == "inputs" else outputs
+
+    with undisturbed(network), watched(network, keep), torch.enable_grad():
+        for batch in on_device(network, batches):
+            gradients = torch.autograd.grad(network(**batch).loss, list(seen.values()), allow_unused=True, materialize_grads=True)
+            yield batch, [(place, value, gradient) for (place, value), gradient in zip(seen.items(), gradients, strict=True)]
+            seen.clear()
+
+
 def on_device(network: SuperNetwork, batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches, where the network is; ``BadInput`` when there are none."""
     device = next(network.parameters()).device

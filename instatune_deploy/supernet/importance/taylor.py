@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import torch
 
-from instatune_deploy.supernet.importance.inputs import Batch, Importance, Kind, Place, on_device, per_unit, undisturbed, watched
+from instatune_deploy.supernet.importance.inputs import Batch, Importance, Kind, per_unit, with_gradients
 from instatune_deploy.supernet.network import SuperNetwork
 
 
@@ -23,25 +23,16 @@ def taylor_importance(network: SuperNetwork, batches: Iterable[Batch]) -> Import
     sizes: dict[Kind, int] = {"heads": shape.heads, "mlp": shape.mlp_width}
     importance = {(layer, kind): torch.zeros(units) for layer in range(shape.layers) for kind, units in sizes.items()}
     rows = 0
-    seen: dict[Place, torch.Tensor] = {}
-
-    def keep(place: Place, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
-        seen[place] = inputs
-
-    with undisturbed(network), watched(network, keep), torch.enable_grad():
-        for batch in on_device(network, batches):
-            # of the activations only: weights need none
-            gradients = torch.autograd.grad(network(**batch).loss, list(seen.values()), allow_unused=True, materialize_grads=True)
-            changes: dict[tuple[int, Kind], torch.Tensor] = {}
-            for (place, activation), gradient in zip(seen.items(), gradients, strict=True):
-                key = (place.layer, place.kind)
-                # (rows, tokens, units) -> per row the change of its loss if a unit were zero; the batch's is their mean
-                change = (activation.detach().float() * gradient.float()).sum(dim=1) * len(activation)
-                # where several matrices read the same units (experts), each of them its own tokens
-                changes[key] = changes[key] + change if key in changes else change
-            for key, change in changes.items():
-                units = len(importance[key])
-                importance[key] += change.view(len(change), units, -1).sum(dim=-1).abs().sum(dim=0).cpu()
-            rows += len(batch["labels"])
-            seen.clear()
+    for batch, found in with_gradients(network, batches, "inputs"):
+        changes: dict[tuple[int, Kind], torch.Tensor] = {}
+        for place, activation, gradient in found:
+            key = (place.layer, place.kind)
+            # (rows, tokens, units) -> per row the change of its loss if a unit were zero; the batch's is their mean
+            change = (activation.detach().float() * gradient.float()).sum(dim=1) * len(activation)
+            # where several matrices read the same units (experts), each of them its own tokens
+            changes[key] = changes[key] + change if key in changes else change
+        for key, change in changes.items():
+            units = len(importance[key])
+            importance[key] += change.view(len(change), units, -1).sum(dim=-1).abs().sum(dim=0).cpu()
+        rows += len(batch["labels"])
     return per_unit(network, lambda layer, kind, units: importance[layer, kind] / rows)
