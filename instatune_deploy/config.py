@@ -122,7 +122,7 @@ class FinetuneSettings(Settings):
     sampler: Literal["uniform", "sandwich", "cost-bins", "alternating", "shapes"] = Field(
         "shapes",
         description="sub-networks of a step beside the full one: uniform (paper), the smallest and uniform ones, uniform over "
-        "their cost, the smallest or a uniform one, or ones whose layers are all alike and a cheap one",
+        "their cost, the smallest or a uniform one, or in turns one whose layers are all alike and a cheap one",
     )
     samples: Count = Field(1, description="random sub-networks of a step")
     importance: Literal["taylor", "fisher", "second-order", "weight-norm"] = Field(

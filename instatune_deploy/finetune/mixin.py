@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from instatune_deploy.finetune.teacher import load_teacher
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.importance import correct_prefixes, importance_of, layer_order, most_important_first
 from instatune_deploy.supernet.network import SuperNetwork
+from instatune_deploy.supernet.sharing import shared_embeddings
 from instatune_deploy.supernet.space import SearchSpace
 
 HELD_OUT_ROWS = 256
@@ -94,23 +96,28 @@ class SuperNetworkMixin(CommonMixin):
         if not model.training:
             return super().batch_loss(model, inputs)
         settings, labels = self.settings, inputs.get("labels")
-        subs = []
+        subs, members = [], self.sub_networks()
         try:
-            self.supernetwork.activate(self.space.largest())
-            self.dropout.switch(settings.dropout != "none")
-            loss, outputs = super().batch_loss(model, inputs)
-            full = Outcome(loss, _counted(outputs, labels))
-            self.dropout.switch(settings.dropout == "model")
-            # not through the wrapper of several processes, which expects one pass; it averages the gradients of all of them
-            for architecture in self.sub_networks():
-                self.supernetwork.activate(architecture)
-                loss, made = super().batch_loss(self.model, inputs)
-                subs.append(Outcome(loss, _counted(made, labels)))
+            with self._sharing():
+                self.supernetwork.activate(self.space.largest())
+                self.dropout.switch(settings.dropout != "none")
+                loss, outputs = super().batch_loss(model, inputs)
+                full = Outcome(loss, _counted(outputs, labels))
+                self.dropout.switch(settings.dropout == "model")
+                # not through the wrapper of several processes, which expects one pass; it averages the gradients of all
+                for architecture in members:
+                    self.supernetwork.activate(architecture)
+                    loss, made = super().batch_loss(self.model, inputs)
+                    subs.append(Outcome(loss, _counted(made, labels)))
         finally:  # also when a user stops it, or a sub-network's loss raises: what is left is the full network as it was
             self.supernetwork.activate(self.space.largest())
             self.dropout.switch(True)
         teacher = self._teacher_logits(inputs)
         return instatune_loss(full, subs, teacher, settings.alpha, settings.gamma, settings.temperature), outputs
+
+    def _sharing(self) -> AbstractContextManager[None]:
+        """Where the full network alone drops out, its embeddings are no other's."""
+        return nullcontext() if self.settings.dropout == "full" else shared_embeddings(self.supernetwork)
 
     def _teacher_logits(self, inputs: Inputs) -> torch.Tensor | None:
         epochs = self.settings.teacher_epochs

@@ -92,8 +92,8 @@ def cost_bins(draw: Draw) -> list[Architecture]:
 
 
 def shapes(draw: Draw) -> list[Architecture]:
-    """Most often networks whose layers are all alike, else any of any cost; and a cheap one: the smallest one time in three,
-    else one of any cost up to a half.
+    """In turns one whose layers are most often all alike, else any of any cost; and a cheap one: the smallest one time in
+    three, else one of any cost up to a half.
 
     Independent choices of many layers hardly ever give a shallow network of full width, or a deep one that is narrow
     throughout: those are trained here as often as any. The cheap one costs little and is what learns slowest.
@@ -101,19 +101,23 @@ def shapes(draw: Draw) -> list[Architecture]:
     space, rng = draw.space, draw.rng
     genotypes, bins = _pool(space, draw.cost, draw.seed)
 
-    def alike() -> Architecture:
-        members = space.uniform()
-        return members[rng.integers(len(members))]
-
     def of_cost(bins: list[Bin]) -> Architecture:
         return _member(draw, genotypes, bins[rng.integers(len(bins))])
 
-    drawn = [alike() if rng.random() < ALIKE_SHARE else of_cost(bins) for _ in range(draw.count)]
-    if rng.random() < SMALLEST_SHARE:
-        return [*drawn, space.smallest()]
-    highest = draw.cost(genotypes[[end - 1 for _, end in bins]])
-    cheap = [part for part, cost in zip(bins, highest, strict=True) if cost <= CHEAP]
-    return [*drawn, of_cost(cheap or bins[:1])]
+    def alike() -> Architecture:
+        if rng.random() >= ALIKE_SHARE:
+            return of_cost(bins)
+        members = space.uniform()
+        return members[rng.integers(len(members))]
+
+    def cheap() -> Architecture:
+        if rng.random() < SMALLEST_SHARE:
+            return space.smallest()
+        highest = draw.cost(genotypes[[end - 1 for _, end in bins]])
+        return of_cost([part for part, cost in zip(bins, highest, strict=True) if cost <= CHEAP] or bins[:1])
+
+    first = draw.step * draw.count  # so that also one a step takes turns
+    return [cheap() if index % 2 else alike() for index in range(first, first + draw.count)]
 
 
 SAMPLERS: dict[str, Sampler] = {

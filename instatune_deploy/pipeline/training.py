@@ -19,7 +19,7 @@ from instatune_deploy.files import clear_os_errors, whole_folder
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.terminal import Terminal
 
-TRAINING_REVISION = 1
+TRAINING_REVISION = 2
 """Raised when `finetune/` or `supernet/` trains to other weights from the same settings: what was kept is trained anew."""
 
 

@@ -54,6 +54,11 @@ class SuperNetwork(nn.Module):
         return layers
 
     @property
+    def embeddings(self) -> nn.Module:
+        """What makes the first layer's input: the same in all sub-networks."""
+        return self.model.get_submodule(f"{self.model.base_model_prefix}.{self.family.embeddings}")
+
+    @property
     def config(self) -> Any:
         """The Hugging Face configuration of the full model."""
         return self.model.config

@@ -235,6 +235,18 @@ def test_dropout_of_the_networks_of_a_step(build: Any, make_model: Any, dropout:
     assert last.p == 0.25
 
 
+@pytest.mark.parametrize(("dropout", "each_step"), [("model", 1), ("full", 3), ("none", 1)])
+def test_the_networks_of_a_step_share_their_embeddings(build: Any, make_model: Any, dropout: str, each_step: int) -> None:
+    """Unless the full network drops out of them what the others keep."""
+    settings = recipe(importance_rows=0, dropout=dropout, sampler="sandwich")
+    trainer = build(model=make_model(hidden_dropout_prob=0.25), settings=settings)
+    looked_up: list[int] = []
+    words = trainer.model.get_input_embeddings()
+    words.register_forward_hook(lambda module, given, output: looked_up.append(trainer.state.global_step))
+    trainer.train()
+    assert looked_up == [step for step in range(3) for _ in range(each_step)]
+
+
 def test_a_sub_network_whose_loss_raises_leaves_the_full_one_as_it_was(build: Any, make_model: Any) -> None:
     calls = []
 

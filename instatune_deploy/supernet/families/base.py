@@ -23,6 +23,8 @@ class Family:
     """The task of optimum's TasksManager that gives the model class."""
     layers: str
     """The ModuleList of layers, below the base model (``base_model_prefix``)."""
+    embeddings: str
+    """The module from the model's input to what the first layer takes, or to what is projected to that; below the base model."""
     attention: str
     """The module from a layer's input, (batch, tokens, hidden_size), to what ``heads_in`` reads and the attention weights."""
     heads_out: tuple[str, ...]

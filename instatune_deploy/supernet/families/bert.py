@@ -19,6 +19,7 @@ FAMILY = Family(
     model_types=("bert", "roberta", "xlm-roberta", "camembert", "electra"),
     task="text-classification",
     layers="encoder.layer",
+    embeddings="embeddings",
     attention="attention.self",
     heads_out=("attention.self.query", "attention.self.key", "attention.self.value"),
     heads_in=("attention.output.dense",),
