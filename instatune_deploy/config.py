@@ -157,6 +157,11 @@ class FinetuneSettings(Settings):
 class SearchSettings(Settings):
     """How many architectures are measured, and how the front is found among the rest."""
 
+    strategy: Literal["linas", "nsga2", "random", "exhaustive"] = Field(
+        "linas",
+        description="what is measured next: what predictors expect most of (linas), children of what is best (nsga2), anything, "
+        "or everything there is",
+    )
     initial: int = Field(16, ge=8, description="architectures measured before the first predictor")
     per_round: Count = Field(6, description="architectures measured in every round after it")
     rounds: Count = Field(4, description="at most this many rounds")

@@ -15,14 +15,13 @@ from instatune_deploy.devices.space import DeploymentSpace
 from instatune_deploy.errors import BadInput, TooNoisy
 from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
+from instatune_deploy.pipeline.predictors import Learner
 from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, objectives, quality_lines, upper_ms
 from instatune_deploy.pipeline.training import versions_of
-from instatune_deploy.predict.features import feature_names, features
-from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
-from instatune_deploy.predict.quality import Quality, held_out
-from instatune_deploy.search.base import Objectives
+from instatune_deploy.predict.predictor import MIN_MEASUREMENTS
+from instatune_deploy.search.base import Model
 from instatune_deploy.search.design import spread_over_cost
-from instatune_deploy.search.linas import Linas
+from instatune_deploy.search.strategies import STRATEGIES, Search
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.space import SearchSpace
 from instatune_deploy.terminal import Advance, Terminal
@@ -30,8 +29,6 @@ from instatune_deploy.terminal import Advance, Terminal
 FULL_DESIGN = 3
 ALWAYS = 2
 """The full and the smallest network come first in a design."""
-Sample = tuple[np.ndarray, np.ndarray]
-"""x: (n, features), y: (n,)."""
 
 
 @dataclass(frozen=True)
@@ -82,29 +79,20 @@ class Searcher:
     def search(self) -> SearchResult:
         """The whole loop. Deterministic for a seed and a store: what the store knows is not measured again."""
         result = SearchResult([])
-        predict: Objectives | None = None
+        model: Model | None = None
 
-        def fit(*_: np.ndarray) -> Objectives:
-            nonlocal predict
-            predict = self._fit(result)
-            return predict
+        def fit(*_: np.ndarray) -> Model:
+            nonlocal model
+            model = self.learner.fit(result.points).model()
+            return model
 
-        strategy = Linas(
-            self.space,
-            fit,
-            self.design(),
-            np.array([self.budget.limit_ms if self.budget else np.inf, np.inf]),
-            rounds=self.settings.rounds,
-            per_round=self.settings.per_round,
-            stop_gain=self.settings.stop_gain,
-            population=self.settings.population,
-            generations=self.settings.generations,
-            seed=self.seed,
-        )
+        limits = np.array([self.budget.limit_ms if self.budget else np.inf, np.inf])
+        made_from = Search(self.space, self.design(), limits, fit, self.settings, self.seed)
+        strategy = STRATEGIES[self.settings.strategy](made_from)
         number = 0
         while (asked := strategy.ask()) is not None:
             number += 1
-            promised = predict(asked) if predict is not None else np.empty((0, 2))
+            promised = model.mean(asked) if model is not None else np.empty((0, 2))
             label = "profile" if number == 1 else f"search, round {number - 1}"
             found = self._measure(asked, label, believed_before=len(result.points))
             result.points += found
@@ -122,7 +110,7 @@ class Searcher:
                 )
                 strategy.limits[0] = self.budget.limit_ms / margin
             self._report_round(result)
-            if not self._enough(result.points):
+            if self.settings.strategy == "linas" and not self.learner.enough(result.points):
                 if len(found) < len(asked):
                     raise self._too_noisy(len(asked) - len(found), len(asked))
                 break  # the space has no more, and all of it is measured
@@ -145,6 +133,12 @@ class Searcher:
     def space(self) -> DeploymentSpace:
         """What is searched: `design` is rows of it."""
         return DeploymentSpace(self.architectures, self.device.runs)
+
+    @property
+    def learner(self) -> Learner:
+        """What makes the device's predictors."""
+        runs, shape = self.device.runs, self.bench.supernet.shape
+        return Learner(self.architectures, shape, self.device.sequence_length, runs, self.statistic, self.seed)
 
     def _measure(self, genotypes: np.ndarray, label: str, believed_before: int = 0) -> list[Point]:
         wanted = [self.space.decode(row) for row in genotypes]
@@ -185,85 +179,17 @@ class Searcher:
         said = f"{point.run} {timing.statistic_ms(self.statistic):.2f} ms" if point and timing else "not believed"
         advance(number, said)
 
-    def _features(self, genotypes: np.ndarray) -> np.ndarray:
-        return features(self.architectures, self.bench.supernet.shape, genotypes, self.device.sequence_length)
-
-    def latency_sample(self, points: list[Point], run: Run) -> Sample:
-        """Features and latencies (ms) of one way of running."""
-        chosen = [point for point in points if point.run == run]
-        encode = self.architectures.encode
-        x = self._features(np.array([encode(point.architecture) for point in chosen]))
-        return x, objectives(chosen, self.statistic)[:, 0]
-
-    def accuracy_sample(self, points: list[Point]) -> Sample:
-        """Features and accuracies; every network once in every runtime and precision, on however many threads it was run."""
-        accuracies = {(point.architecture, self._kind(point.run)): point.accuracy for point in points}
-        encode = self.architectures.encode
-        x = self._features(np.array([encode(architecture) for architecture, _ in accuracies]))
-        return self._with_kind(x, np.array([kind for _, kind in accuracies])), np.array(list(accuracies.values()))
-
-    @property
-    def _kinds(self) -> list[tuple[str, str, str]]:
-        """What of the runs makes a difference to accuracy: runtime, precision and provider, each once."""
-        return list(dict.fromkeys((run.runtime, run.precision, run.provider) for run in self.device.runs))
-
-    def _kind(self, run: Run) -> int:
-        return self._kinds.index((run.runtime, run.precision, run.provider))
-
-    def _with_kind(self, x: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-        """(n, features) and the kind of each row's run -> a column more for every kind but the first."""
-        return np.column_stack([x, kinds[:, None] == np.arange(1, len(self._kinds))])
-
-    def _enough(self, points: list[Point]) -> bool:
-        """Whether predictors can be made of ``points``; a space of a few networks never has enough."""
-        return len({point.architecture for point in points}) >= MIN_MEASUREMENTS
-
-    def _predictors(self, points: list[Point]) -> tuple[dict[int, Predictor], Predictor]:
-        """Latency by index of the run, and accuracy."""
-        names = feature_names(self.architectures)
-        latency = {}
-        for index, run in enumerate(self.device.runs):
-            if sum(point.run == run for point in points) >= MIN_MEASUREMENTS:
-                latency[index] = Predictor.fit(*self.latency_sample(points, run), names, relative=True, seed=self.seed)
-        return latency, Predictor.fit(*self.accuracy_sample(points), self._accuracy_names(), relative=False, seed=self.seed)
-
-    def _accuracy_names(self) -> list[str]:
-        return [*feature_names(self.architectures), *(" ".join(kind) for kind in self._kinds[1:])]
-
-    def _fit(self, result: SearchResult) -> Objectives:
-        """Predicted latency (ms) and error (1 - accuracy) of any deployments."""
-        latency, accuracy = self._predictors(result.points)
-
-        def predict(genotypes: np.ndarray) -> np.ndarray:
-            x, runs = self._features(genotypes[:, :-1]), genotypes[:, -1]
-            # a run with too few believed measurements to learn from is not proposed
-            milliseconds = np.full(len(genotypes), 1e9)
-            for index, predictor in latency.items():
-                if (runs == index).any():
-                    milliseconds[runs == index] = predictor.predict(x[runs == index])
-            kinds = np.array([self._kind(run) for run in self.device.runs])[runs.astype(np.int64)]
-            return np.column_stack([milliseconds, 1 - accuracy.predict(self._with_kind(x, kinds))])
-
-        return predict
-
     def _judge(self, result: SearchResult) -> None:
         """How good the final predictors are on what they have not seen, beside the noise of what they learn."""
-        names = feature_names(self.architectures)
-
-        def judged(sample: Sample, names: list[str], relative: bool) -> Quality:
-            return held_out(
-                lambda x, y, unseen: Predictor.fit(x, y, names, relative=relative, seed=self.seed).predict(unseen),
-                *sample,
-                self.seed,
-            )
-
-        for run in self.device.runs:
-            # five folds leave four fifths to learn from
-            if sum(point.run == run for point in result.points) * 4 // 5 >= MIN_MEASUREMENTS:
-                result.latency_quality[str(run)] = judged(self.latency_sample(result.points, run), names, relative=True)
-        sample = self.accuracy_sample(result.points)
-        if len(sample[1]) * 4 // 5 >= MIN_MEASUREMENTS:
-            result.accuracy_quality = judged(sample, self._accuracy_names(), relative=False)
+        if self.learner.enough(result.points):
+            predictors = self.learner.fit(result.points)
+            result.latency_quality = {
+                str(self.device.runs[index]): predictor.quality for index, predictor in predictors.latency.items()
+            }
+            result.accuracy_quality = predictors.accuracy.quality
+            if len({point.accuracy for point in result.points}) == 1:
+                alike = f"{result.points[0].accuracy:.1%}"
+                self.terminal.result(f"all networks measured are equally accurate ({alike}): the fastest is the best")
         result.noise = float(np.median([noise_of(point, self.statistic) for point in result.points]))
         for text in quality_lines(result):
             self.terminal.result(text)
@@ -276,15 +202,9 @@ class Searcher:
             self.terminal.result(f"{what} so far: {top.accuracy:.1%} at {latency_ms(top, self.statistic):.2f} ms ({top.run})")
 
     def save_predictors(self, points: list[Point], folder: Path) -> None:
-        """Write the predictors of ``points``, if enough, with the keys of the measurements they were made from."""
-        if not self._enough(points):
-            return
-        latency, accuracy = self._predictors(points)
-        for index, predictor in latency.items():
-            run = self.device.runs[index]
-            keys = [point.measurement.key for point in points if point.run == run]
-            predictor.save(folder, f"latency-{'-'.join(map(str, run))}", keys)
-        accuracy.save(folder, "accuracy", [point.measurement.key for point in points])
+        """Write the predictors of ``points``, if these are enough to make any."""
+        if self.learner.enough(points):
+            self.learner.fit(points).save(folder, points, self.device.name, self.device.host.fingerprint)
 
     def key(self) -> str:
         """Everything a search's result depends on: what it starts from, settings, host, versions. Noise is not to be named."""

@@ -1,4 +1,4 @@
-"""A predictor: CatBoost on top of a linear model, from features to latency or accuracy.
+"""A predictor: CatBoost on top of a linear model, from features to latency or accuracy, and how far off it may be.
 
 Alone, CatBoost loses to a linear model on a few dozen measurements and wins on many; on top of one (its `baseline`) it does
 not lose.
@@ -6,6 +6,8 @@ not lose.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from catboost import CatBoostRegressor, Pool
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import read_json, write_json
 from instatune_deploy.predict.linear import Linear
+from instatune_deploy.predict.quality import Quality, held_out, quality
 
 MIN_MEASUREMENTS = 8
 ITERATIONS = 200
@@ -23,60 +26,131 @@ ITERATIONS = 200
 
 @dataclass(frozen=True)
 class Predictor:
-    """Fitted on ``count`` measurements."""
+    """Fitted on ``count`` measurements.
+
+    relative: errors are shares of the value (latency), or in its unit (accuracy)
+    errors:   (count,) what it was off by on each measurement when it had not seen it, in increasing order, without sign
+    quality:  the same in figures
+    """
 
     linear: Linear
     boosted: CatBoostRegressor
     names: list[str]
-    count: int
+    relative: bool
+    errors: np.ndarray
+    quality: Quality
+
+    @property
+    def count(self) -> int:
+        """Measurements that it was made from."""
+        return len(self.errors)
 
     @classmethod
     def fit(cls, x: np.ndarray, y: np.ndarray, names: list[str], *, relative: bool, seed: int) -> Predictor:
         """x: (n, features); y: (n,) milliseconds or accuracy.
 
-        relative: count errors in shares of the value (latency), not in its unit (accuracy). ``BadInput`` for too few or
-        unusable measurements.
+        ``BadInput`` for too few or unusable measurements.
         """
         if len(y) < MIN_MEASUREMENTS:
             raise BadInput(f"a predictor needs at least {MIN_MEASUREMENTS} measurements; {MIN_MEASUREMENTS - len(y)} are missing")
         if not np.isfinite(x).all() or not np.isfinite(y).all():
             raise BadInput("a measurement is not a number; no predictor can be made from it")
-        importance = 1 / y**2 if relative else np.ones_like(y)
-        importance = importance / importance.mean()
-        linear = Linear.fit(x, y, importance)
-        baseline = linear.predict(x)
-        boosted = CatBoostRegressor(
-            iterations=ITERATIONS,
-            depth=4,
-            learning_rate=0.05,
-            l2_leaf_reg=10,
-            random_seed=seed,
-            thread_count=1,  # the same trees whatever the machine
-            boost_from_average=False,
-            allow_const_label=True,
-            allow_writing_files=False,
-            verbose=False,
-        )
-        boosted.fit(Pool(x, y, baseline=baseline, weight=importance, feature_names=names))
-        return cls(linear, boosted, names, len(y))
+        if relative and y.min() <= 0:
+            raise BadInput(f"a latency must be more than 0 (found {y.min():g}); no predictor can be made from it")
+
+        def others(x: np.ndarray, y: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+            return _predicted(*_fitted(x, y, names, relative, seed), names, unseen)
+
+        guessed = held_out(others, x, y, seed)
+        errors = np.sort(np.abs(guessed - y) / (np.abs(y) if relative else 1.0))
+        return cls(*_fitted(x, y, names, relative, seed), names, relative, errors, quality(guessed, y))
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """(n, features) -> (n,), in the unit it was fitted on."""
-        baseline = self.linear.predict(x)
-        # CatBoost's own prediction leaves the baseline out
-        return np.asarray(baseline + self.boosted.predict(Pool(x, feature_names=self.names)))
+        return _predicted(self.linear, self.boosted, self.names, x)
 
-    def save(self, folder: Path, name: str, made_from: list[str]) -> None:
-        """Write ``<name>.cbm`` and ``<name>.json``; ``made_from`` are the keys of the measurements."""
+    def interval(self, x: np.ndarray, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Between what a measurement of each will lie with probability ``level``: (n, features) -> lower and upper, (n,) each.
+
+        Conformal (cross-conformal prediction; Vovk, 2015): as wide as the errors on held-out measurements were, whatever
+        their distribution.
+        """
+        predicted = self.predict(x)
+        rank = math.ceil((self.count + 1) * level)
+        width = float(self.errors[min(rank, self.count) - 1]) * self._scale(predicted)
+        return predicted - width, predicted + width
+
+    def spread(self, x: np.ndarray) -> np.ndarray:
+        """Standard deviation of the error, (n, features) -> (n,), in the unit it was fitted on."""
+        return float(np.sqrt(np.mean(self.errors**2))) * self._scale(self.predict(x))
+
+    def _scale(self, predicted: np.ndarray) -> np.ndarray:
+        return np.abs(predicted) if self.relative else np.ones_like(predicted)
+
+    def save(self, folder: Path, name: str, made_from: list[str], made_for: Mapping[str, Any]) -> None:
+        """Write ``<name>.cbm`` and ``<name>.json``.
+
+        made_from: keys of the measurements; made_for: a JSON value, what it may be used for (device, space, ...)
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.boosted.save_model(str(folder / f"{name}.cbm"))
-        content: dict[str, Any] = {"features": self.names, "linear": self.linear.to_json(), "measurements": made_from}
+        content: dict[str, Any] = {
+            "made_for": dict(made_for),
+            "features": self.names,
+            "linear": self.linear.to_json(),
+            "relative": self.relative,
+            "errors": self.errors.tolist(),
+            "quality": self.quality.to_json(),
+            "measurements": made_from,
+        }
         write_json(folder / f"{name}.json", content)
 
     @classmethod
-    def load(cls, folder: Path, name: str) -> Predictor:
-        """The inverse of `save`."""
-        content = read_json(folder / f"{name}.json")
-        boosted = CatBoostRegressor()
-        boosted.load_model(str(folder / f"{name}.cbm"))
-        return cls(Linear.from_json(content["linear"]), boosted, content["features"], len(content["measurements"]))
+    def load(cls, folder: Path, name: str, made_for: Mapping[str, Any]) -> Predictor:
+        """The inverse of `save`. ``BadInput`` for what is no predictor, or one that was made for something else."""
+        path = folder / f"{name}.json"
+        try:
+            content = read_json(path)
+            found: dict[str, Any] = content["made_for"]
+            other = [key for key in made_for if found.get(key) != made_for[key]]
+            if other:
+                key = other[0]
+                raise BadInput(f"{path}: made for another {key} ({_short(found.get(key))}, not {_short(made_for[key])})")
+            boosted = CatBoostRegressor()
+            boosted.load_model(str(folder / f"{name}.cbm"))
+            linear, errors = Linear.from_json(content["linear"]), np.array(content["errors"], dtype=float)
+            return cls(linear, boosted, content["features"], content["relative"], errors, Quality(**content["quality"]))
+        except BadInput:
+            raise
+        except Exception as error:  # CatBoost raises an exception of its own, JSON and the file system theirs
+            raise BadInput(f"{path}: not a predictor ({str(error).splitlines()[0]})") from error
+
+
+def _fitted(x: np.ndarray, y: np.ndarray, names: list[str], relative: bool, seed: int) -> tuple[Linear, CatBoostRegressor]:
+    importance = 1 / y**2 if relative else np.ones_like(y)
+    importance = importance / importance.mean()
+    linear = Linear.fit(x, y, importance)
+    boosted = CatBoostRegressor(
+        iterations=ITERATIONS,
+        depth=4,
+        learning_rate=0.05,
+        l2_leaf_reg=10,
+        random_seed=seed,
+        thread_count=1,  # the same trees whatever the machine
+        boost_from_average=False,
+        allow_const_label=True,
+        allow_writing_files=False,
+        verbose=False,
+    )
+    boosted.fit(Pool(x, y, baseline=linear.predict(x), weight=importance, feature_names=names))
+    return linear, boosted
+
+
+def _predicted(linear: Linear, boosted: CatBoostRegressor, names: list[str], x: np.ndarray) -> np.ndarray:
+    # CatBoost's own prediction leaves the baseline out
+    return np.asarray(linear.predict(x) + boosted.predict(Pool(x, feature_names=names)))
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

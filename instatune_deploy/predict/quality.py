@@ -45,8 +45,8 @@ def quality(predicted: np.ndarray, measured: np.ndarray) -> Quality:
 
 def held_out(
     fit_predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray, seed: int
-) -> Quality:
-    """Quality by `FOLDS`-fold cross-validation: every measurement is predicted by a model that was fitted without it.
+) -> np.ndarray:
+    """Predictions by `FOLDS`-fold cross-validation, (n,): of every measurement by a model that was fitted without it.
 
     fit_predict: (x of the others, y of the others, x of the held-out) -> predictions of the held-out.
     """
@@ -56,4 +56,4 @@ def held_out(
         test = order[fold::FOLDS]
         train = np.setdiff1d(order, test)
         predicted[test] = fit_predict(x[train], y[train], x[test])
-    return quality(predicted, y)
+    return predicted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,18 @@ Objectives = Callable[[np.ndarray], np.ndarray]
 """(n, genes) int -> (n, objectives) float, to be minimised."""
 Constraints = Callable[[np.ndarray], np.ndarray]
 """(n, genes) int -> (n, constraints) float; at most 0 where kept."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What predictors say: the objectives, and how far off they may be, as a standard deviation."""
+
+    mean: Objectives
+    spread: Objectives
+
+
+Fit = Callable[[np.ndarray, np.ndarray], Model]
+"""(n, genes) and their measured objectives, (n, m) -> a model of anything."""
 
 
 class Space(Protocol):

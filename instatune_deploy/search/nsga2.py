@@ -27,9 +27,16 @@ class Nsga2:
     """
 
     def __init__(
-        self, space: Space, population: int, seed: int, start: np.ndarray, objectives: int = 2, constraints: int = 0
+        self,
+        space: Space,
+        population: int,
+        seed: int,
+        start: np.ndarray,
+        objectives: int = 2,
+        constraints: int = 0,
+        offspring: int | None = None,
     ) -> None:
-        """start: (k, genes), part of the first population; the rest of it is random."""
+        """start: (k, genes), part of the first population; the rest of it is random. offspring: of a generation."""
         genes = len(space.choices)
         self.problem = Problem(
             n_var=genes, n_obj=objectives, n_ieq_constr=constraints, xl=np.zeros(genes), xu=space.choices - 1.0, vtype=int
@@ -39,6 +46,7 @@ class Nsga2:
         first = np.concatenate([start, drawn])[:population] if len(start) else drawn
         self.algorithm = NSGA2(
             pop_size=population,
+            n_offsprings=offspring,
             sampling=space.canonical(first.astype(np.int64)),
             crossover=TwoPointCrossover(prob=CROSSOVER),
             mutation=PolynomialMutation(prob=1.0, prob_var=max(MUTATION, 1 / genes), vtype=float, eta=3, repair=repair),
@@ -67,8 +75,14 @@ class Nsga2:
 
     def front(self) -> np.ndarray:
         """The non-dominated vectors of the population that keep the constraints, (n, genes) int64."""
-        best = self.algorithm.opt
-        feasible = best[best.get("FEAS").ravel()]
+        return self._feasible(self.algorithm.opt)
+
+    def population(self) -> np.ndarray:
+        """All vectors of the population that keep the constraints, (n, genes) int64."""
+        return self._feasible(self.algorithm.pop)
+
+    def _feasible(self, chosen: Population) -> np.ndarray:
+        feasible = chosen[chosen.get("FEAS").ravel()]
         return np.asarray(feasible.get("X"), dtype=np.int64).reshape(-1, self.problem.n_var)
 
 
@@ -81,8 +95,9 @@ def optimise(
     seed: int,
     start: np.ndarray,
     constraints: Constraints | None = None,
+    whole: bool = False,
 ) -> np.ndarray:
-    """The front that NSGA-II finds of cheap ``objectives``, (n, genes) int64."""
+    """The front that NSGA-II finds of cheap ``objectives``, (n, genes) int64; with ``whole`` all of its last population."""
     worth = objectives(start[:1])
     kept = 0 if constraints is None else constraints(start[:1]).shape[1]
     strategy = Nsga2(space, population, seed, start, worth.shape[1], kept)
@@ -91,7 +106,7 @@ def optimise(
         if len(asked) == 0:  # a small space: all of it is in the population
             break
         strategy.tell(objectives(asked), None if constraints is None else constraints(asked))
-    return strategy.front()
+    return strategy.population() if whole else strategy.front()
 
 
 class _Canonical(Repair):

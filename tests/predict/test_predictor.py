@@ -56,15 +56,74 @@ def test_relative_errors_favour_the_small() -> None:
     assert (predictor.linear.predict(x) == relative).all()
 
 
+MADE_FOR = {"device": "xeon-cpu", "space": {"layers": 6}}
+
+
 def test_save_and_load(tmp_path: Path) -> None:
     x, y = latencies(30, seed=0)
     predictor = Predictor.fit(x, y, NAMES, relative=True, seed=0)
-    predictor.save(tmp_path / "new", "latency", [str(number) for number in range(30)])
+    predictor.save(tmp_path / "new", "latency", [str(number) for number in range(30)], MADE_FOR)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["latency.cbm", "latency.json"]
-    again = Predictor.load(tmp_path / "new", "latency")
-    assert (again.names, again.count) == (NAMES, 30)
+    again = Predictor.load(tmp_path / "new", "latency", MADE_FOR)
+    assert (again.names, again.count, again.relative, again.quality) == (NAMES, 30, True, predictor.quality)
     x_test, _ = latencies(100, seed=1)
     np.testing.assert_allclose(again.predict(x_test), predictor.predict(x_test), rtol=1e-12)
+    np.testing.assert_allclose(again.interval(x_test), predictor.interval(x_test), rtol=1e-12)
+
+
+def test_files_of_something_else(tmp_path: Path) -> None:
+    Predictor.fit(*latencies(30, seed=0), NAMES, relative=True, seed=0).save(tmp_path, "latency", [], MADE_FOR)
+    path = tmp_path / "latency.json"
+    for made_for, message in (
+        ({**MADE_FOR, "device": "raspberry-pi"}, r"made for another device \(xeon-cpu, not raspberry-pi\)"),
+        ({**MADE_FOR, "space": {"layers": 12}}, r"made for another space \(\{'layers': 6\}, not \{'layers': 12\}\)"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            Predictor.load(tmp_path, "latency", made_for)
+    with pytest.raises(BadInput, match=r"accuracy\.json: cannot be read: no such file"):
+        Predictor.load(tmp_path, "accuracy", MADE_FOR)
+    (tmp_path / "latency.cbm").write_bytes(b"no trees")
+    with pytest.raises(BadInput, match=r"latency\.json: not a predictor \("):
+        Predictor.load(tmp_path, "latency", MADE_FOR)
+    path.write_text("{}")
+    with pytest.raises(BadInput, match=r"latency\.json: not a predictor \('made_for'\)"):
+        Predictor.load(tmp_path, "latency", MADE_FOR)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_nine_tenths_of_what_it_has_not_seen_lie_in_its_interval(relative: bool) -> None:
+    """Over 20 predictors of 40 measurements: 4000 points of 90% expected."""
+    inside = []
+    for seed in range(20):
+        x, y = latencies(40, seed=seed)
+        x_test, y_test = latencies(200, seed=1000 + seed)
+        lower, upper = Predictor.fit(x, y, NAMES, relative=relative, seed=0).interval(x_test)
+        inside.append(np.mean((lower <= y_test) & (y_test <= upper)))
+    assert 0.86 < np.mean(inside) < 0.95
+
+
+def test_errors_by_hand() -> None:
+    """What it is off by are shares of the value, or in its unit; the interval is as wide as the rank says."""
+    x, y = latencies(19, seed=0)
+    for relative in (True, False):
+        predictor = Predictor.fit(x, y, NAMES, relative=relative, seed=0)
+        assert (np.diff(predictor.errors) >= 0).all()
+        assert predictor.errors.mean() == pytest.approx(predictor.quality.mape if relative else predictor.quality.mae)
+        predicted = predictor.predict(x)
+        scale = predicted if relative else 1.0
+        lower, upper = predictor.interval(x, 0.5)  # of 19 errors the tenth: 20 * 0.5
+        np.testing.assert_allclose(upper - predicted, predictor.errors[9] * scale)
+        np.testing.assert_allclose(predicted - lower, predictor.errors[9] * scale)
+        np.testing.assert_allclose(predictor.spread(x), np.sqrt((predictor.errors**2).mean()) * scale)
+        # more than 19 errors can say: the largest
+        np.testing.assert_allclose(predictor.interval(x, 0.99)[1] - predicted, predictor.errors[-1] * scale)
+
+
+def test_a_latency_of_nothing() -> None:
+    x, y = latencies(20, seed=0)
+    y[3] = 0.0
+    with pytest.raises(BadInput, match="a latency must be more than 0"):
+        Predictor.fit(x, y, NAMES, relative=True, seed=0)
 
 
 @pytest.mark.parametrize("count", [0, 1, MIN_MEASUREMENTS - 1])

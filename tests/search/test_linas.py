@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from instatune_deploy.search.base import Objectives, rows
+from instatune_deploy.search.base import Model, rows
+from instatune_deploy.search.gain import gains
 from instatune_deploy.search.linas import Linas
-from instatune_deploy.search.pareto import front, hypervolume
+from instatune_deploy.search.pareto import hypervolume
 
 from .conftest import Switched
 
@@ -21,12 +22,16 @@ def objectives(genotypes: np.ndarray) -> np.ndarray:
     return np.column_stack([1 + genotypes @ COST, 50 - np.sqrt(genotypes) @ GAIN])
 
 
-def truth(measured: np.ndarray, values: np.ndarray) -> Objectives:
+def certain(genotypes: np.ndarray) -> np.ndarray:
+    return np.zeros((len(genotypes), 2))
+
+
+def truth(measured: np.ndarray, values: np.ndarray) -> Model:
     """Predictors that know."""
-    return objectives
+    return Model(objectives, certain)
 
 
-def strategy(fit: Callable[[np.ndarray, np.ndarray], Objectives] = truth, limit: float = np.inf, **changes: float) -> Linas:
+def strategy(fit: Callable[[np.ndarray, np.ndarray], Model] = truth, limit: float = np.inf, **changes: float) -> Linas:
     settings = {"rounds": 4, "per_round": 6, "stop_gain": 0.0, "population": 40, "generations": 20, "seed": 0, **changes}
     return Linas(SPACE, fit, FIRST, np.array([limit, np.inf]), **settings)  # type: ignore[arg-type]
 
@@ -91,9 +96,9 @@ def test_what_could_not_be_measured_is_left_out_and_not_asked_again() -> None:
     asked = []
     seen: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def fit(measured: np.ndarray, values: np.ndarray) -> Objectives:
+    def fit(measured: np.ndarray, values: np.ndarray) -> Model:
         seen.append((measured, values))
-        return objectives
+        return truth(measured, values)
 
     linas.fit = fit
     while (wanted := linas.ask()) is not None:
@@ -142,18 +147,36 @@ def test_what_comes_nearest_is_asked_for_when_nothing_is_predicted_to_keep_the_l
     assert all(len(round_) <= 3 for round_ in asked[1:])
 
 
-def test_a_round_is_spread_along_the_front() -> None:
-    linas = strategy(per_round=3)
+def test_a_round_is_what_gains_most_together() -> None:
+    """Of everything there is, by looking at all: the first proposal gains most, and none of a round is in another's shadow."""
+    linas = strategy(per_round=3, population=200)
     first = linas.ask()
     assert first is not None
     linas.tell(first, objectives(first))
+    assert linas.reference is not None
     proposed = linas.ask()
     assert proposed is not None
+    assert len(proposed) == 3
     every = SPACE.all()
-    best = every[front(objectives(every))]
-    unseen = np.array([row for row in rows(best) if row not in set(rows(first))])
-    ends = objectives(unseen)[[0, -1]]
-    np.testing.assert_allclose(objectives(proposed)[[0, -1]], ends, rtol=0.15)
+    gained = gains(linas.objectives, objectives(every), linas.reference)
+    assert gains(linas.objectives, objectives(proposed[:1]), linas.reference)[0] == pytest.approx(gained.max())
+    together = hypervolume(np.concatenate([linas.objectives, objectives(proposed)]), linas.reference) - linas.volumes[0]
+    at_once = every[np.argsort(-gained, kind="stable")[:3]]
+    alone = hypervolume(np.concatenate([linas.objectives, objectives(at_once)]), linas.reference) - linas.volumes[0]
+    assert together > alone
+
+
+def test_uncertain_ones_are_tried_where_the_certain_ones_gain_nothing() -> None:
+    """Predictors that see no gain anywhere, but do not trust themselves."""
+
+    def flat(genotypes: np.ndarray) -> np.ndarray:
+        return np.tile([[30.0, 49.9]], (len(genotypes), 1))
+
+    def unsure(genotypes: np.ndarray) -> np.ndarray:
+        return np.full((len(genotypes), 2), 20.0)
+
+    assert len(run(strategy(lambda *_: Model(flat, certain), rounds=1))) == 1
+    assert len(run(strategy(lambda *_: Model(flat, unsure), rounds=1))) == 2
 
 
 def test_the_same_for_a_seed() -> None:

@@ -1,0 +1,134 @@
+"""Stage *predict*: what is learned of a device's deployments from those that were measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instatune_deploy.config import Statistic
+from instatune_deploy.devices.runs import Run
+from instatune_deploy.errors import BadInput
+from instatune_deploy.pipeline.bench import Point
+from instatune_deploy.pipeline.results import objectives
+from instatune_deploy.predict.features import feature_names, features
+from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
+from instatune_deploy.search.base import Model
+from instatune_deploy.supernet.shape import ModelShape
+from instatune_deploy.supernet.space import SearchSpace
+
+Sample = tuple[np.ndarray, np.ndarray]
+"""x: (n, features), y: (n,)."""
+NEVER_MS = 1e9
+"""Latency of a run with too few believed measurements to learn from: it is not proposed."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Makes predictors for the deployments of one device.
+
+    tokens: of one input; statistic: the latency that is learned
+    """
+
+    space: SearchSpace
+    shape: ModelShape
+    tokens: int
+    runs: tuple[Run, ...]
+    statistic: Statistic
+    seed: int
+
+    @staticmethod
+    def enough(points: list[Point]) -> bool:
+        """Whether predictors can be made of ``points``; a space of a few networks never has enough."""
+        return len({point.architecture for point in points}) >= MIN_MEASUREMENTS
+
+    def fit(self, points: list[Point]) -> Predictors:
+        """Latency in every run with enough measurements, and accuracy. ``BadInput`` for measurements that say nothing."""
+        names, latency = feature_names(self.space), {}
+        for index, run in enumerate(self.runs):
+            if sum(point.run == run for point in points) >= MIN_MEASUREMENTS:
+                x, y = self.latency_sample(points, run)
+                if len(np.unique(y)) == 1:
+                    raise BadInput(f"all {len(y)} latencies measured in {run} are {y[0]:g} ms: these are no measurements")
+                latency[index] = Predictor.fit(x, y, names, relative=True, seed=self.seed)
+        accuracy = Predictor.fit(*self.accuracy_sample(points), self.accuracy_names(), relative=False, seed=self.seed)
+        return Predictors(self, latency, accuracy)
+
+    def features(self, genotypes: np.ndarray) -> np.ndarray:
+        """(n, genes of an architecture) -> (n, features)."""
+        return features(self.space, self.shape, genotypes, self.tokens)
+
+    def latency_sample(self, points: list[Point], run: Run) -> Sample:
+        """Features and latencies (ms) of one way of running."""
+        chosen = [point for point in points if point.run == run]
+        x = self.features(np.array([self.space.encode(point.architecture) for point in chosen]))
+        return x, objectives(chosen, self.statistic)[:, 0]
+
+    def accuracy_sample(self, points: list[Point]) -> Sample:
+        """Features and accuracies; every network once in every runtime and precision, on however many threads it was run."""
+        accuracies = {(point.architecture, self.kind(point.run)): point.accuracy for point in points}
+        x = self.features(np.array([self.space.encode(architecture) for architecture, _ in accuracies]))
+        return self.with_kind(x, np.array([kind for _, kind in accuracies])), np.array(list(accuracies.values()))
+
+    def accuracy_names(self) -> list[str]:
+        """The columns of what accuracy is learned from."""
+        return [*feature_names(self.space), *(" ".join(kind) for kind in self._kinds[1:])]
+
+    @property
+    def _kinds(self) -> list[tuple[str, str, str]]:
+        """What of the runs makes a difference to accuracy: runtime, precision and provider, each once."""
+        return list(dict.fromkeys((run.runtime, run.precision, run.provider) for run in self.runs))
+
+    def kind(self, run: Run) -> int:
+        """Number of the run's kind."""
+        return self._kinds.index((run.runtime, run.precision, run.provider))
+
+    def with_kind(self, x: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+        """(n, features) and the kind of each row's run -> a column more for every kind but the first."""
+        return np.column_stack([x, kinds[:, None] == np.arange(1, len(self._kinds))])
+
+
+@dataclass(frozen=True)
+class Predictors:
+    """latency: by index of the run."""
+
+    learner: Learner
+    latency: dict[int, Predictor]
+    accuracy: Predictor
+
+    def model(self) -> Model:
+        """Latency (ms) and error (1 - accuracy) of any deployments (`DeploymentSpace`), and how far off they may be."""
+        return Model(self._mean, self._spread)
+
+    def _mean(self, genotypes: np.ndarray) -> np.ndarray:
+        x, runs = self.learner.features(genotypes[:, :-1]), genotypes[:, -1]
+        milliseconds = np.full(len(genotypes), NEVER_MS)
+        for index, predictor in self.latency.items():
+            if (runs == index).any():
+                milliseconds[runs == index] = predictor.predict(x[runs == index])
+        return np.column_stack([milliseconds, 1 - self.accuracy.predict(self._of_kind(x, runs))])
+
+    def _spread(self, genotypes: np.ndarray) -> np.ndarray:
+        x, runs = self.learner.features(genotypes[:, :-1]), genotypes[:, -1]
+        milliseconds = np.zeros(len(genotypes))
+        for index, predictor in self.latency.items():
+            if (runs == index).any():
+                milliseconds[runs == index] = predictor.spread(x[runs == index])
+        return np.column_stack([milliseconds, self.accuracy.spread(self._of_kind(x, runs))])
+
+    def _of_kind(self, x: np.ndarray, runs: np.ndarray) -> np.ndarray:
+        kinds = np.array([self.learner.kind(run) for run in self.learner.runs])[runs.astype(np.int64)]
+        return self.learner.with_kind(x, kinds)
+
+    def save(self, folder: Path, points: list[Point], device: str, host: str) -> None:
+        """Write them with the keys of the measurements that they were made from, and what they may be used for."""
+        learner = self.learner
+        made_for: dict[str, Any] = {"device": device, "host": host, "space": learner.space.to_json(), "tokens": learner.tokens}
+        for index, predictor in self.latency.items():
+            run = learner.runs[index]
+            keys = [point.measurement.key for point in points if point.run == run]
+            own = {**made_for, "run": list(run), "statistic": learner.statistic}
+            predictor.save(folder, f"latency-{'-'.join(map(str, run))}", keys, own)
+        self.accuracy.save(folder, "accuracy", [point.measurement.key for point in points], made_for)

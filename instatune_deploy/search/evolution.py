@@ -1,0 +1,48 @@
+"""Plain NSGA-II: every individual of every generation is measured, nothing is predicted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from instatune_deploy.search.base import Space, rows
+from instatune_deploy.search.nsga2 import Nsga2
+from instatune_deploy.search.rounds import Strategy
+
+WORST = 1e12
+"""Objective of what could not be measured."""
+TRIES = 100
+"""Generations without anything new before the search is over."""
+
+
+class Evolution(Strategy):
+    """The first round is the first population; ``per_round`` children a generation."""
+
+    def __init__(self, space: Space, first: np.ndarray, limits: np.ndarray, *, rounds: int, per_round: int, seed: int) -> None:
+        super().__init__(space, first, limits)
+        self.rounds, self.seed, self.per_round = rounds, seed, per_round
+        self.nsga2: Nsga2 | None = None
+        self.asked = np.empty((0, len(space.choices)), dtype=np.int64)
+
+    def propose(self) -> np.ndarray:
+        """The next generation with anything new in it."""
+        if len(self.volumes) > self.rounds:
+            return self.measured[:0]
+        if self.nsga2 is None:
+            start = self.measured
+            bounded = int(np.isfinite(self.limits).sum())
+            self.nsga2 = Nsga2(self.space, len(start), self.seed, start, len(self.limits), bounded, self.per_round)
+            self.asked = self.nsga2.ask()
+        for _ in range(TRIES):
+            self._tell_what_is_known()
+            self.asked = self.nsga2.ask()
+            if len(self.asked) == 0 or len(self.unknown(self.asked)):
+                return self.asked
+        return self.measured[:0]
+
+    def _tell_what_is_known(self) -> None:
+        assert self.nsga2 is not None
+        known = dict(zip(rows(self.measured), self.objectives, strict=True))
+        lost = np.full(len(self.limits), WORST)
+        values = np.array([known.get(row, lost) for row in rows(self.asked)])
+        bounded = np.isfinite(self.limits)
+        self.nsga2.tell(values, (values - self.limits)[:, bounded] if bounded.any() else None)

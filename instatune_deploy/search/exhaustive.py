@@ -1,0 +1,31 @@
+"""Everything there is, for small spaces."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from instatune_deploy.errors import BadInput
+from instatune_deploy.search.base import Space
+from instatune_deploy.search.rounds import Strategy
+
+MOST_GENOTYPES = 100_000
+
+
+class Exhaustive(Strategy):
+    """``per_round`` at a time, the first round first. ``BadInput`` for a space that is too large to be written down."""
+
+    def __init__(self, space: Space, first: np.ndarray, limits: np.ndarray, *, per_round: int) -> None:
+        super().__init__(space, first, limits)
+        genotypes = float(np.prod(space.choices.astype(float)))
+        if genotypes > MOST_GENOTYPES:
+            raise BadInput(
+                f"search.strategy 'exhaustive': the space has {genotypes:.3g} genotypes, more than {MOST_GENOTYPES}; "
+                "take 'linas', or a smaller space"
+            )
+        self.per_round = per_round
+        every = np.indices(tuple(space.choices.tolist())).reshape(len(space.choices), -1).T
+        self.every = np.unique(space.canonical(every.astype(np.int64)), axis=0)
+
+    def propose(self) -> np.ndarray:
+        """The next ones in their order."""
+        return self.unknown(self.every)[: self.per_round]

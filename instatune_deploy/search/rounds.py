@@ -1,0 +1,58 @@
+"""What every strategy does: ask in rounds for what it has not asked yet, and keep what came out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from instatune_deploy.search.base import Space, rows
+from instatune_deploy.search.pareto import hypervolume
+
+
+class Strategy(ABC):
+    """`ask` for what to measure next, `tell` what came out, until `ask` gives nothing.
+
+    first:  (k, genes), the first round
+    limits: (m,), what each objective may be at most; infinity where it may be anything
+    """
+
+    def __init__(self, space: Space, first: np.ndarray, limits: np.ndarray) -> None:
+        self.space, self.limits = space, limits
+        self.measured = np.empty((0, len(space.choices)), dtype=np.int64)
+        self.objectives = np.empty((0, len(limits)))
+        self.known: set[tuple[int, ...]] = set()
+        self.volumes: list[float] = []
+        """Hypervolume of the measured front after every round; set by `tell`."""
+        self.reference: np.ndarray | None = None
+        """(m,), what the hypervolume is measured from: the worst of the first round, or the limits."""
+        self._next: np.ndarray | None = space.canonical(first)
+
+    def ask(self) -> np.ndarray | None:
+        """(n, genes), none of it asked before; None when the search is over."""
+        asked = self.propose() if self._next is None else self._next
+        self._next = None
+        fresh = self.unknown(asked)
+        if len(fresh) == 0:
+            return None
+        self.known.update(rows(fresh))
+        return fresh
+
+    def tell(self, measured: np.ndarray, objectives: np.ndarray) -> None:
+        """What was measured of the last `ask`, (n, genes) and (n, m). What could not be measured is left out."""
+        self.measured = np.concatenate([self.measured, measured])
+        self.objectives = np.concatenate([self.objectives, objectives])
+        if self.reference is None:
+            worst = self.objectives.max(axis=0) + 0.05 * np.ptp(self.objectives, axis=0) + 1e-9
+            # only what keeps the limits counts as progress
+            self.reference = np.minimum(worst, self.limits)
+        self.volumes.append(hypervolume(self.objectives, self.reference))
+
+    def unknown(self, genotypes: np.ndarray) -> np.ndarray:
+        """Those that were not asked for yet, each once, (n, genes)."""
+        fresh = [row for row in dict.fromkeys(rows(genotypes)) if row not in self.known]
+        return np.array(fresh, dtype=np.int64).reshape(-1, len(self.space.choices))
+
+    @abstractmethod
+    def propose(self) -> np.ndarray:
+        """The round after the first, and every one after that, (n, genes) canonical; none when the search is over."""

@@ -1,0 +1,75 @@
+"""The registry of search strategies: a new one is one file here and one line below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from instatune_deploy.config import SearchSettings
+from instatune_deploy.search.base import Fit, Space
+from instatune_deploy.search.evolution import Evolution
+from instatune_deploy.search.exhaustive import Exhaustive
+from instatune_deploy.search.linas import Linas
+from instatune_deploy.search.random import Random
+from instatune_deploy.search.rounds import Strategy
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a strategy is made from.
+
+    first:  (k, genes), measured before anything else
+    limits: (m,), what each objective may be at most; infinity where it may be anything
+    fit:    makes the predictors; strategies that predict nothing never call it
+    """
+
+    space: Space
+    first: np.ndarray
+    limits: np.ndarray
+    fit: Fit
+    settings: SearchSettings
+    seed: int
+
+
+def linas(search: Search) -> Strategy:
+    """Predictors, NSGA-II on them, and what they expect most of."""
+    settings = search.settings
+    return Linas(
+        search.space,
+        search.fit,
+        search.first,
+        search.limits,
+        rounds=settings.rounds,
+        per_round=settings.per_round,
+        stop_gain=settings.stop_gain,
+        population=settings.population,
+        generations=settings.generations,
+        seed=search.seed,
+    )
+
+
+def nsga2(search: Search) -> Strategy:
+    """NSGA-II on measurements."""
+    rounds = {"rounds": search.settings.rounds, "per_round": search.settings.per_round, "seed": search.seed}
+    return Evolution(search.space, search.first, search.limits, **rounds)
+
+
+def random(search: Search) -> Strategy:
+    """Anything."""
+    rounds = {"rounds": search.settings.rounds, "per_round": search.settings.per_round, "seed": search.seed}
+    return Random(search.space, search.first, search.limits, **rounds)
+
+
+def exhaustive(search: Search) -> Strategy:
+    """Everything."""
+    return Exhaustive(search.space, search.first, search.limits, per_round=search.settings.per_round)
+
+
+STRATEGIES: dict[str, Callable[[Search], Strategy]] = {
+    "linas": linas,
+    "nsga2": nsga2,
+    "random": random,
+    "exhaustive": exhaustive,
+}

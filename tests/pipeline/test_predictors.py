@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instatune_deploy.devices.deployment import Deployment, Measurement
+from instatune_deploy.devices.runs import Run
+from instatune_deploy.devices.space import DeploymentSpace
+from instatune_deploy.errors import BadInput
+from instatune_deploy.files import read_json
+from instatune_deploy.pipeline.bench import Point
+from instatune_deploy.pipeline.predictors import NEVER_MS, Learner
+from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
+from instatune_deploy.supernet.shape import ModelShape
+from instatune_deploy.supernet.space import SearchSpace
+
+from .fakes import accuracy_of, latency_of, timing
+
+SPACE = SearchSpace(4, (1, 2, 3, 4), (1, 2, 4), (16, 32, 48, 64))
+SHAPE = ModelShape(layers=4, heads=4, mlp_width=64, hidden_size=32, head_size=8, fixed_parameters=0, layer_parameters=0)
+ORT, OPENVINO, INT8 = Run("onnxruntime", "fp32", 1), Run("openvino", "fp32", 1), Run("openvino", "int8", 2)
+LEARNER = Learner(SPACE, SHAPE, 24, (ORT, OPENVINO, INT8), "p90", 0)
+
+
+def measured(genotype: np.ndarray, run: Run) -> Point:
+    """int8 is as fast as fp32, and three points less accurate."""
+    architecture = SPACE.decode(genotype)
+    deployment = Deployment(architecture, run.runtime, run.precision, run.threads, batch_size=1, sequence_length=24)
+    took = timing(latency_of(architecture, run.runtime))
+    measurement = Measurement(deployment, "tiny-cpu", f"{architecture} {run}", 1, "host", {}, {}, took, {})
+    return Point(architecture, run, measurement, accuracy_of(architecture) - 0.03 * (run.precision == "int8"))
+
+
+def points(count: int, runs: tuple[Run, ...], seed: int = 0) -> list[Point]:
+    genotypes = np.unique(SPACE.sample(np.random.default_rng(seed), 4 * count), axis=0)
+    chosen = np.random.default_rng(seed).permutation(genotypes)[:count]
+    return [measured(genotype, run) for genotype in chosen for run in runs]
+
+
+def test_latency_by_run_and_accuracy_by_kind() -> None:
+    model = LEARNER.fit(points(60, LEARNER.runs)).model()
+    unseen = points(40, LEARNER.runs, seed=1)
+    space = DeploymentSpace(SPACE, LEARNER.runs)
+    genotypes = np.array([space.encode(point.architecture, point.run) for point in unseen])
+    said, spread = model.mean(genotypes), model.spread(genotypes)
+    latencies = np.array([latency_of(point.architecture, point.run.runtime) for point in unseen])
+    assert np.median(np.abs(said[:, 0] / latencies - 1)) < 0.02
+    assert np.median(np.abs(1 - said[:, 1] - [point.accuracy for point in unseen])) < 0.01
+    assert spread.shape == said.shape
+    assert (0 < spread[:, 0]).all()
+    assert (spread[:, 0] < 0.1 * said[:, 0]).all()
+    assert len(np.unique(spread[:, 1])) == 1  # in points, wherever
+
+
+def test_a_run_with_too_few_measurements_is_not_proposed() -> None:
+    known = points(20, (ORT,)) + points(MIN_MEASUREMENTS - 1, (OPENVINO,))
+    model = LEARNER.fit(known).model()
+    genotypes = np.array([[3, *[0] * 8, run] for run in range(3)])
+    assert (model.mean(genotypes)[:, 0] == NEVER_MS).tolist() == [False, True, True]
+
+
+def test_enough_are_different_networks() -> None:
+    few = points(MIN_MEASUREMENTS - 1, LEARNER.runs)
+    assert not LEARNER.enough(few)
+    assert LEARNER.enough([*few, *points(MIN_MEASUREMENTS, (ORT,), seed=1)])
+
+
+def test_the_same_latency_everywhere_is_no_measurement() -> None:
+    alike = [
+        replace(point, measurement=replace(point.measurement, timing=timing(5.0))) for point in points(MIN_MEASUREMENTS, (ORT,))
+    ]
+    with pytest.raises(BadInput, match="all 8 latencies measured in onnxruntime fp32, 1 thread are 5 ms: these are no"):
+        LEARNER.fit(alike)
+
+
+def test_what_is_saved_says_what_it_was_made_from_and_for(tmp_path: Path) -> None:
+    known = points(20, (ORT, OPENVINO))
+    predictors = LEARNER.fit(known)
+    predictors.save(tmp_path, known, "tiny-cpu", "f1")
+    assert sorted(path.stem for path in tmp_path.glob("*.cbm")) == [
+        "accuracy",
+        "latency-onnxruntime-fp32-1-cpu",
+        "latency-openvino-fp32-1-cpu",
+    ]
+    saved = read_json(tmp_path / "latency-openvino-fp32-1-cpu.json")
+    assert saved["measurements"] == [point.measurement.key for point in known if point.run == OPENVINO]
+    made_for = {"device": "tiny-cpu", "host": "f1", "space": SPACE.to_json(), "tokens": 24}
+    own = {**made_for, "run": list(OPENVINO), "statistic": "p90"}
+    again = Predictor.load(tmp_path, "latency-openvino-fp32-1-cpu", own)
+    x, _ = LEARNER.latency_sample(known, ORT)
+    np.testing.assert_allclose(again.predict(x), predictors.latency[1].predict(x))
+    with pytest.raises(BadInput, match=r"accuracy\.json: made for another host \(f1, not f2\)"):
+        Predictor.load(tmp_path, "accuracy", {**made_for, "host": "f2"})
