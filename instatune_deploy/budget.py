@@ -1,33 +1,64 @@
-"""A budget as a user writes it: ``20ms``, or ``p90:20ms`` with the percentile that is meant."""
+"""A budget as a user writes it: ``20ms``, ``p90:20ms``, ``size:30MB``, ``macs:2G``, ``accuracy:0.85``, or several of them."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 from instatune_deploy.config import Statistic
 from instatune_deploy.errors import BadInput
 
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-FORM = re.compile(r"(?:(?P<statistic>[^:]*):)?(?P<number>[-+]?[0-9]+(?:\.[0-9]+)?)(?P<unit>[^0-9.]*)")
-EXAMPLE = "a budget is a latency with its unit, such as 20ms, 1.5s or p90:20ms"
+UNITS_BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+UNITS_MACS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+UNITS_SHARE = {"": 1.0, "%": 0.01}
+FORM = re.compile(r"(?:(?P<what>[^:]*):)?(?P<number>[-+]?[0-9]+(?:\.[0-9]+)?)(?P<unit>[^0-9.]*)")
+EXAMPLE = "a budget is a latency with its unit, such as 20ms, 1.5s or p90:20ms, or size:30MB, macs:2G, accuracy:0.85"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The latency that may not be exceeded.
+    """What a network may cost at most, and how accurate it must be at least; None: anything.
 
-    statistic: the percentile that is judged; None: the one that the hardware profile names
+    statistic: the percentile of the latency that is judged; None: the one that the hardware profile names
+    macs:      multiply-accumulates of one input
+    accuracy:  on the validation rows, 0 to 1; where it is given, the fastest that reaches it is looked for
     """
 
-    limit_ms: float
+    limit_ms: float | None = None
     statistic: Statistic | None = None
+    size_bytes: float | None = None
+    macs: float | None = None
+    accuracy: float | None = None
 
     def __str__(self) -> str:
         prefix = f"{self.statistic}:" if self.statistic else ""
-        return f"{prefix}{self.limit_ms:g}ms"
+        said = [
+            None if self.limit_ms is None else f"{prefix}{self.limit_ms:g}ms",
+            None if self.size_bytes is None else f"size:{self.size_bytes / 1e6:g}MB",
+            None if self.macs is None else f"macs:{self.macs / 1e9:g}G",
+            None if self.accuracy is None else f"accuracy:{self.accuracy:g}",
+        ]
+        return ",".join(text for text in said if text is not None)
+
+
+def parse_budgets(texts: Iterable[str]) -> Budget | None:
+    """One budget of all that is written, each text one or several with commas between; None for none at all.
+
+    ``BadInput`` says what is wrong with a text, or that two contradict each other.
+    """
+    found: dict[str, tuple[Any, str]] = {}
+    for text in (part for given in texts for part in given.split(",")):
+        for name, value in _limits(parse_budget(text)).items():
+            before, first = found.setdefault(name, (value, text))
+            if before != value:
+                raise BadInput(f"budgets '{first.strip()}' and '{text.strip()}' contradict each other: give one of them")
+    limits = {name: value for name, (value, _) in found.items()}
+    limits["limit_ms"], limits["statistic"] = limits.pop("latency", (None, None))
+    return Budget(**limits) if found else None
 
 
 def parse_budget(text: str) -> Budget:
@@ -35,15 +66,40 @@ def parse_budget(text: str) -> Budget:
     match = FORM.fullmatch(text.strip())
     if match is None:
         raise BadInput(f"budget '{text}': {EXAMPLE}")
-    statistic, number, unit = match["statistic"], float(match["number"]), match["unit"].strip()
-    if not unit:
-        raise BadInput(f"budget '{text}': the unit is missing; did you mean '{text}ms'?")
-    if unit not in UNITS_MS:
-        raise BadInput(f"budget '{text}': '{unit}' is no unit of time ({', '.join(UNITS_MS)}); {EXAMPLE}")
-    if not math.isfinite(number * UNITS_MS[unit]):
-        raise BadInput(f"budget '{text}': that is longer than any latency; {EXAMPLE}")
+    what, number, unit = match["what"], float(match["number"]), match["unit"].strip()
+    if what == "size":
+        return Budget(size_bytes=_amount(text, number, unit, UNITS_BYTES, "size"))
+    if what == "macs":
+        return Budget(macs=_amount(text, number, unit, {"": 1.0, **UNITS_MACS}, "number of MACs"))
+    if what == "accuracy":
+        share = _amount(text, number, unit, UNITS_SHARE, "accuracy")
+        if share > 1:
+            raise BadInput(f"budget '{text}': an accuracy is at most 1; did you mean '{what}:{number:g}%'?")
+        return Budget(accuracy=share)
+    if what is not None and what not in get_args(Statistic):
+        known = ", ".join(get_args(Statistic))
+        raise BadInput(f"budget '{text}': '{what}' is no latency statistic ({known}), and not size, macs or accuracy")
+    return Budget(_amount(text, number, unit, UNITS_MS, "latency"), what)  # type: ignore[arg-type]
+
+
+def _amount(text: str, number: float, unit: str, units: dict[str, float], what: str) -> float:
+    """In the base unit. ``BadInput`` for a unit of something else, none, or a number that can be none of it."""
+    if not unit and "" not in units:
+        raise BadInput(f"budget '{text}': the unit is missing; did you mean '{text}{'ms' if what == 'latency' else 'MB'}'?")
+    if unit not in units:
+        kind = "time" if what == "latency" else what
+        hint = f"; a size is written size:{number:g}{unit}" if what == "latency" and unit in UNITS_BYTES else ""
+        raise BadInput(f"budget '{text}': '{unit}' is no unit of {kind} ({', '.join(filter(None, units))}){hint}; {EXAMPLE}")
+    if not math.isfinite(number * units[unit]):
+        raise BadInput(f"budget '{text}': that is more than any {what}; {EXAMPLE}")
     if number <= 0:
-        raise BadInput(f"budget '{text}': a latency must be more than 0")
-    if statistic is not None and statistic not in get_args(Statistic):
-        raise BadInput(f"budget '{text}': '{statistic}' is no latency statistic ({', '.join(get_args(Statistic))})")
-    return Budget(number * UNITS_MS[unit], statistic)  # type: ignore[arg-type]
+        raise BadInput(f"budget '{text}': {'an' if what[0] == 'a' else 'a'} {what} must be more than 0")
+    return number * units[unit]
+
+
+def _limits(budget: Budget) -> dict[str, Any]:
+    """By what is limited; a latency with its statistic is one thing."""
+    found = {item.name: getattr(budget, item.name) for item in fields(budget)}
+    latency = found.pop("limit_ms"), found.pop("statistic")
+    given = {name: value for name, value in found.items() if value is not None}
+    return given if latency[0] is None else {"latency": latency, **given}

@@ -85,7 +85,13 @@ def _device_options(required: bool) -> Callable[[Command], Command]:
                 is_flag=True,
                 help="Measure anew what was measured before; the older measurements are kept, the newer count.",
             ),
-            click.option("--budget", help="Latency that may not be exceeded: 20ms, p90:20ms. Default: none."),
+            click.option(
+                "--budget",
+                "budgets",
+                multiple=True,
+                help="What may not be exceeded: 20ms, p90:20ms, size:30MB, macs:2G; accuracy:0.85 must be reached, as fast as "
+                "can be. Repeat it for several. Default: none.",
+            ),
             click.option(
                 "--device", "devices", multiple=True, required=required, help="Hardware profile; repeat it for several devices."
             ),
@@ -314,7 +320,7 @@ def import_measurements(file: Path, work: Path, store: str | None, again: bool) 
 def _refuse_options_before(context: click.Context, options: dict[str, Any]) -> None:
     given = [name for name in options if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
     if given:
-        named = {"devices": "--device", "believed": "--believed or --not-believed"}
+        named = {"devices": "--device", "budgets": "--budget", "believed": "--believed or --not-believed"}
         flag = named.get(given[0], "--" + given[0].replace("_", "-"))
         raise click.UsageError(f"{flag} stands before the command '{context.invoked_subcommand}'; options belong behind it")
 
@@ -324,20 +330,20 @@ def _job(
     work: Path,
     seed: int,
     devices: tuple[str, ...] = (),
-    budget: str | None = None,
+    budgets: tuple[str, ...] = (),
     output: Path = Path("artifacts"),
     measure_again: bool = False,
     store: str | None = None,
 ) -> Job:
-    from instatune_deploy.budget import parse_budget
+    from instatune_deploy.budget import parse_budgets
 
-    limit = parse_budget(budget) if budget is not None else None
+    budget = parse_budgets(budgets)
     # said before the heavy libraries load: a fork of the tokenizers is never wanted, and no hub is asked for what is local
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from instatune_deploy.pipeline.job import Job
     from instatune_deploy.terminal import Terminal
 
-    return Job.of(pipeline, devices, limit, output, work, seed, Terminal(), measure_again, store)
+    return Job.of(pipeline, devices, budget, output, work, seed, Terminal(), measure_again, store)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instatune_deploy.budget import Budget, parse_budget
+from instatune_deploy.budget import Budget, parse_budget, parse_budgets
 from instatune_deploy.errors import BadInput
 
 
@@ -35,15 +35,23 @@ def test_good_budgets(text: str, limit_ms: float, statistic: str | None, shown: 
         ("20s20", "a budget is a latency with its unit, such as 20ms"),
         ("-5ms", "a latency must be more than 0"),
         ("0ms", "a latency must be more than 0"),
-        ("9" * 400 + "ms", "that is longer than any latency"),
+        ("9" * 400 + "ms", "that is more than any latency"),
         ("0.0s", "a latency must be more than 0"),
         ("abc", "a budget is a latency with its unit"),
         ("", "a budget is a latency with its unit"),
         ("ms", "a budget is a latency with its unit"),
         ("nan ms", "a budget is a latency with its unit"),
         ("1e3ms", "a budget is a latency with its unit"),
-        ("20MB", "'MB' is no unit of time (us, ms, s)"),
-        ("size:30MB", "'MB' is no unit of time"),
+        ("20MB", "'MB' is no unit of time (us, ms, s); a size is written size:20MB"),
+        ("size:20ms", "'ms' is no unit of size (B, kB, MB, GB, KiB, MiB, GiB)"),
+        ("size:30", "the unit is missing; did you mean 'size:30MB'?"),
+        ("size:0MB", "a size must be more than 0"),
+        ("macs:2GB", "'GB' is no unit of number of MACs (K, M, G, T)"),
+        ("macs:-2", "a number of MACs must be more than 0"),
+        ("accuracy:85", "an accuracy is at most 1; did you mean 'accuracy:85%'?"),
+        ("accuracy:0", "an accuracy must be more than 0"),
+        ("accuracy:0.8ms", "'ms' is no unit of accuracy (%)"),
+        ("memory:200MB", "'memory' is no latency statistic (p50, p90, p99), and not size, macs or accuracy"),
         ("20 min", "'min' is no unit of time"),
         ("p95:20ms", "'p95' is no latency statistic (p50, p90, p99)"),
         (":20ms", "'' is no latency statistic"),
@@ -59,16 +67,63 @@ def test_bad_budgets(text: str, message: str) -> None:
 
 @given(st.integers(1, 999_999), st.sampled_from([None, "p50", "p90", "p99"]))
 def test_a_budget_reads_itself(limit_ms: int, statistic: str | None) -> None:
-    budget = Budget(limit_ms / 10, statistic)  # type: ignore[arg-type]
-    assert parse_budget(str(budget)).statistic == statistic
-    assert parse_budget(str(budget)).limit_ms == pytest.approx(budget.limit_ms, rel=1e-5)
+    budget = Budget(limit_ms / 10, statistic, size_bytes=limit_ms * 100, macs=limit_ms * 1e5, accuracy=0.5)  # type: ignore[arg-type]
+    again = parse_budgets([str(budget)])
+    assert again is not None
+    assert (again.statistic, again.accuracy) == (statistic, 0.5)
+    for name in ("limit_ms", "size_bytes", "macs"):
+        assert getattr(again, name) == pytest.approx(getattr(budget, name), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "budget", "shown"),
+    [
+        ("size:30MB", Budget(size_bytes=30e6), "size:30MB"),
+        ("size: 1 MiB", None, None),
+        ("size:1MiB", Budget(size_bytes=2**20), "size:1.04858MB"),
+        ("macs:2G", Budget(macs=2e9), "macs:2G"),
+        ("macs:1500000", Budget(macs=1.5e6), "macs:0.0015G"),
+        ("accuracy:0.85", Budget(accuracy=0.85), "accuracy:0.85"),
+        ("accuracy:85%", Budget(accuracy=0.85), "accuracy:0.85"),
+    ],
+)
+def test_other_budgets(text: str, budget: Budget | None, shown: str | None) -> None:
+    if budget is None:
+        with pytest.raises(BadInput):
+            parse_budget(text)
+    else:
+        assert parse_budget(text) == budget
+        assert str(parse_budget(text)) == shown
+
+
+def test_several_at_once() -> None:
+    together = Budget(20, "p90", size_bytes=30e6, accuracy=0.8)
+    assert parse_budgets(["p90:20ms", "size:30MB", "accuracy:0.8"]) == together
+    assert parse_budgets(["p90:20ms, size:30MB", "accuracy:80%", "p90:0.02s"]) == together
+    assert str(together) == "p90:20ms,size:30MB,accuracy:0.8"
+    assert parse_budgets([]) is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["20ms", "10ms"], "budgets '20ms' and '10ms' contradict each other: give one of them"),
+        (["20ms, p50:20ms"], "budgets '20ms' and 'p50:20ms' contradict each other"),
+        (["size:1MB", "20ms", "size:2MB"], "budgets 'size:1MB' and 'size:2MB' contradict each other"),
+        (["20ms,"], "budget '': a budget is a latency"),
+    ],
+)
+def test_budgets_that_cannot_be_kept_together(texts: list[str], message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse_budgets(texts)
+    assert message in caught.value.message
 
 
 @given(st.text(max_size=12))
 def test_any_text_is_a_budget_or_one_clear_line(text: str) -> None:
     try:
         said = ""
-        assert parse_budget(text).limit_ms > 0
+        assert str(parse_budget(text))
     except BadInput as error:
         said = error.message
     assert said == "" or said.startswith(f"budget '{text}': ")

@@ -40,11 +40,17 @@ class Record(BaseModel):
 
 
 class Budget(Record):
-    """What the user asked for, as written and as meant: ``statistic`` of the latency is at most ``limit_ms``."""
+    """What the user asked for, as written and as meant: ``statistic`` of the latency is at most ``limit_ms``; None: anything.
+
+    macs: of one input; accuracy: on the validation rows, at least
+    """
 
     text: str
     statistic: Statistic
-    limit_ms: Milliseconds
+    limit_ms: Milliseconds | None
+    size_bytes: float | None = Field(None, gt=0)
+    macs: float | None = Field(None, gt=0)
+    accuracy: Fraction | None = None
 
 
 class Latency(Record):
@@ -183,8 +189,8 @@ class Manifest(Record):
             raise ValueError(f"the first dimension of every input must be the batch size, {self.batch_size}")
         if not self.parity.ok:
             raise ValueError(f"parity: {self.parity}")
-        if self.budget is not None and self.latency_ms.statistic_ms(self.budget.statistic) > self.budget.limit_ms:
-            raise ValueError(f"its {self.budget.statistic} exceeds its budget of {self.budget.limit_ms:g} ms")
+        if self.budget is not None:
+            _check_kept(self, self.budget)
         return self
 
     @property
@@ -192,6 +198,20 @@ class Manifest(Record):
         """What was measured, and what `verify` measures again."""
         tokens = max(shape[1] for shape in self.input_shapes.values())
         return Deployment(self.architecture, self.runtime, self.precision, self.threads, self.batch_size, tokens, self.provider)
+
+
+def _check_kept(manifest: Manifest, budget: Budget) -> None:
+    """ValueError for the first limit that the manifest's own figures exceed."""
+    if budget.limit_ms is not None and manifest.latency_ms.statistic_ms(budget.statistic) > budget.limit_ms:
+        raise ValueError(f"its {budget.statistic} exceeds its budget of {budget.limit_ms:g} ms")
+    if budget.size_bytes is not None and manifest.size_bytes > budget.size_bytes:
+        raise ValueError(f"its {manifest.size_bytes} bytes exceed its budget of {budget.size_bytes:.0f}")
+    if budget.macs is not None and manifest.macs / manifest.batch_size > budget.macs:
+        raise ValueError(f"its {manifest.macs} MACs exceed its budget of {budget.macs:.0f} an input")
+    if budget.accuracy is not None and manifest.accuracy.validation < budget.accuracy:
+        raise ValueError(
+            f"its validation accuracy of {manifest.accuracy.validation:g} is below its budget of {budget.accuracy:g}"
+        )
 
 
 def is_plain(name: str) -> bool:

@@ -39,12 +39,14 @@ class Point:
     """One measured deployment: what predictors learn from, and what may be chosen.
 
     accuracy: on the validation rows, 0 to 1, of the graph that ran, in its runtime and precision
+    macs:     multiply-accumulates of one input
     """
 
     architecture: Architecture
     run: Run
     measurement: Measurement
     accuracy: float
+    macs: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value; the measurement itself stays in the store, under its key."""
@@ -78,10 +80,14 @@ class Bench:
         if not measurement.believed:
             return None
         try:
-            return Point(architecture, run, measurement, self.accuracy(architecture, run, "validation"))
+            return Point(architecture, run, measurement, self.accuracy(architecture, run, "validation"), self.macs(architecture))
         except (CannotEvaluate, BadInput) as error:
             self.store.add(replace(measurement, why=error.message))
             return None
+
+    def macs(self, architecture: Architecture) -> int:
+        """Multiply-accumulates of one input."""
+        return self.supernet.shape.macs_of(architecture, self.device.sequence_length)
 
     def known(self, architecture: Architecture, run: Run) -> bool:
         """Whether `point` would find everything in the store."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instatune_deploy.budget import Budget
 from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, UserError, VerificationFailed
 from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
@@ -38,6 +40,14 @@ class _NotKept(UserError):
     """The finished files are slower than the budget allows, or less accurate than what was searched."""
 
 
+class _Larger(_NotKept):
+    """The finished files are larger than the budget allows: those of some runtimes are larger than what was measured."""
+
+    def __init__(self, size_bytes: int, limit: float) -> None:
+        super().__init__(f"the finished files take {size_bytes / 1e6:.3g} MB, more than {limit / 1e6:.3g} MB")
+        self.size_bytes, self.limit = size_bytes, limit
+
+
 def export_stage(searcher: Searcher, result: SearchResult, target: Path, terminal: Terminal) -> Exported:
     """Make the artifact of the most accurate point that keeps the budget.
 
@@ -51,15 +61,20 @@ def export_stage(searcher: Searcher, result: SearchResult, target: Path, termina
     if kept is not None:
         terminal.result("made before, its files are unchanged, reused")
         return kept
-    why = ""
-    for point in candidates[:ATTEMPTS]:
+    why, tried, most_bytes = "", 0, (searcher.budget or Budget()).size_bytes or math.inf
+    for point in candidates:
+        if tried == ATTEMPTS or point.measurement.size_bytes > most_bytes:
+            continue
+        tried += 1
         try:
             return _make(searcher, result, point, target, terminal)
         except _NotKept as error:
             why = error.message
             terminal.result(f"{why}; the next best is tried")
+            if isinstance(error, _Larger):  # by as much the files of the others will be
+                most_bytes = min(most_bytes, point.measurement.size_bytes * error.limit / error.size_bytes)
     raise NoArchitectureFits(
-        f"the {len(candidates[:ATTEMPTS])} best networks measured did not keep it on their finished files (the last: {why}); "
+        f"the {tried} best networks measured did not keep it on their finished files (the last: {why}); "
         "run again when this host is quiet, or allow a little more"
     )
 
@@ -88,6 +103,7 @@ def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, 
     with draft(target, deployment) as artifact:
         small = bench.supernet.network.extract(point.architecture)
         artifact.add_graph(bench.finished_graph(point.architecture, point.run))
+        _check_size(searcher, artifact, deployment)
         artifact.add_preprocessing(small.config.to_dict(), bench.inputs.tokenizer)
         artifact.add_samples(_samples(bench, small))
         parity = artifact.prove_parity()
@@ -96,7 +112,7 @@ def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, 
         for split in ("validation", "test"):
             accuracy[split] = _shipped_accuracy(bench, artifact, deployment, split)
             if split == "validation":
-                _compare(point, accuracy[split], terminal)
+                _compare(searcher, point, accuracy[split], terminal)
             timings.append(_timed_again(searcher, artifact))
         # a host may be slower for seconds on end without anything to see of it: what is promised is the slowest
         timing = max(timings, key=lambda timing: timing.statistic_ms(searcher.statistic))
@@ -109,8 +125,21 @@ def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, 
     return Exported(target, read_manifest(target))
 
 
-def _compare(point: Point, accuracy: float, terminal: Terminal) -> None:
-    """The finished files beside the graph that was searched, on the validation rows; raises when they are worse."""
+def _check_size(searcher: Searcher, artifact: Draft, deployment: Deployment) -> None:
+    from instatune_deploy.artifact.graph_files import GRAPH_FILES
+
+    limit = (searcher.budget or Budget()).size_bytes
+    size_bytes = GRAPH_FILES[deployment.runtime].size_bytes(artifact.folder)
+    if limit is not None and size_bytes > limit:
+        raise _Larger(size_bytes, limit)
+
+
+def _compare(searcher: Searcher, point: Point, accuracy: float, terminal: Terminal) -> None:
+    """The finished files beside the graph that was searched, on the validation rows; raises when they are worse, or less
+    accurate than the budget says."""
+    least = (searcher.budget or Budget()).accuracy
+    if least is not None and accuracy < least:
+        raise _NotKept(f"the finished files reach {accuracy:.2%}, less than {searcher.budget}")
     if point.run.precision.startswith("int8"):
         terminal.result(f"calibrated afresh for this network: {accuracy:.1%}; as it was searched: {point.accuracy:.1%}")
     if accuracy < point.accuracy - ACCURACY_TOLERANCE:
@@ -125,9 +154,10 @@ def _timed_again(searcher: Searcher, artifact: Draft) -> Timing:
     if not measurement.believed:
         raise TooNoisy(f"the finished files' latency cannot be believed: {measurement.why}; run again on a quieter host")
     took = measurement.timing.statistic_ms(searcher.statistic)
-    if searcher.budget is not None and took > searcher.budget.limit_ms:
+    limit_ms = (searcher.budget or Budget()).limit_ms
+    if limit_ms is not None and took > limit_ms:
         slower = _slower(searcher, measurement)
-        if took / slower <= searcher.budget.limit_ms:
+        if took / slower <= limit_ms:
             raise TooNoisy(
                 f"this host is {slower:.2f} times slower now than when it is quiet, and the finished files take {took:.2f} ms, "
                 f"more than {searcher.budget}; run again later"
@@ -191,7 +221,15 @@ def _manifest(
         base_model=settings.model.reference,
         labels=bench.inputs.data.label_names,
         device=device.name,
-        budget=budget and manifests.Budget(text=str(budget), statistic=statistic, limit_ms=budget.limit_ms),
+        budget=budget
+        and manifests.Budget(
+            text=str(budget),
+            statistic=statistic,
+            limit_ms=budget.limit_ms,
+            size_bytes=budget.size_bytes,
+            macs=budget.macs,
+            accuracy=budget.accuracy,
+        ),
         runtime=point.run.runtime,  # type: ignore[arg-type]
         precision=point.run.precision,  # type: ignore[arg-type]
         provider=point.run.provider,  # type: ignore[arg-type]

@@ -83,7 +83,7 @@ def _point(item: dict[str, Any], searcher: Searcher) -> Point | None:
         return None
     measurement = searcher.bench.laboratory.on_nominal(measurement, searcher.device)
     architecture = Architecture.from_json(item["architecture"])
-    return Point(architecture, Run(*item["run"]), measurement, item["accuracy"])
+    return Point(architecture, Run(*item["run"]), measurement, item["accuracy"], searcher.bench.macs(architecture))
 
 
 def _quality(item: dict[str, Any]) -> Quality:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from instatune_deploy.budget import Budget
 from instatune_deploy.config import Statistic
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import BadInput
@@ -16,7 +17,7 @@ from instatune_deploy.pipeline.results import objectives
 from instatune_deploy.predict.features import feature_names, features
 from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
 from instatune_deploy.search.base import Model
-from instatune_deploy.supernet.shape import ModelShape
+from instatune_deploy.supernet.shape import ModelShape, present
 from instatune_deploy.supernet.space import SearchSpace
 
 Sample = tuple[np.ndarray, np.ndarray]
@@ -55,6 +56,41 @@ class Learner:
                 latency[index] = Predictor.fit(x, y, names, relative=True, seed=self.seed)
         accuracy = Predictor.fit(*self.accuracy_sample(points), self.accuracy_names(), relative=False, seed=self.seed)
         return Predictors(self, latency, accuracy)
+
+    def exceeded(self, genotypes: np.ndarray, points: list[Point], budget: Budget) -> np.ndarray:
+        """By which share of it the budget's MACs and size are exceeded, (n, 0 to 2); genotypes as in `DeploymentSpace`.
+
+        MACs are known. The size of a graph is a straight line in its parameters, layers and sub-layers, for each runtime and
+        precision its own; where too few were measured to know it, nothing is exceeded.
+        """
+        heads, widths = self.space.sizes(genotypes[:, :-1])
+        columns = []
+        if budget.macs is not None:
+            columns.append(self.shape.macs(heads, widths, self.tokens) / budget.macs - 1)
+        if budget.size_bytes is not None:
+            columns.append(self.size_bytes(genotypes, points) / budget.size_bytes - 1)
+        return np.column_stack(columns)
+
+    def size_bytes(self, genotypes: np.ndarray, points: list[Point]) -> np.ndarray:
+        """(n, genes of a deployment) -> (n,) bytes of their graphs' files, from those of ``points``; 0 where they are too few."""
+        found = np.zeros(len(genotypes))
+        for index, run in enumerate(self.runs):
+            known = [point for point in points if self.kind(point.run) == self.kind(run)]
+            asked = genotypes[:, -1] == index
+            if len(known) < MIN_MEASUREMENTS or not asked.any():
+                continue
+            x = self._parts(np.array([self.space.encode(point.architecture) for point in known]))
+            y = np.array([point.measurement.size_bytes for point in known], dtype=float)
+            weights = np.linalg.lstsq(x, y, rcond=None)[0]
+            found[asked] = self._parts(genotypes[asked, :-1]) @ weights
+        return found
+
+    def _parts(self, genotypes: np.ndarray) -> np.ndarray:
+        """What a graph is made of, (n, 5), in numbers of about the same size."""
+        heads, widths = self.space.sizes(genotypes)
+        parameters = self.shape.parameters(heads, widths) / self.shape.parameters_of(self.shape.full())
+        counts = [(heads > 0).sum(axis=1), (widths > 0).sum(axis=1), present(heads, widths).sum(axis=1)]
+        return np.column_stack([np.ones(len(genotypes)), parameters, *counts])
 
     def features(self, genotypes: np.ndarray) -> np.ndarray:
         """(n, genes of an architecture) -> (n, features)."""

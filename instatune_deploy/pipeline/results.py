@@ -15,6 +15,9 @@ from instatune_deploy.predict.quality import Quality
 from instatune_deploy.search.pareto import front
 from instatune_deploy.supernet.architecture import Architecture
 
+NEAREST = 3
+"""So many are named when nothing keeps a budget."""
+
 
 @dataclass
 class SearchResult:
@@ -61,8 +64,19 @@ def latency_ms(point: Point, statistic: Statistic) -> float:
 
 
 def keeps(point: Point, budget: Budget | None, statistic: Statistic) -> bool:
-    """Whether a point's measured latency, upper confidence limit included, is within the budget."""
-    return budget is None or upper_ms(point, statistic) <= budget.limit_ms
+    """Whether a point is within the budget as it was measured, the upper confidence limit of its latency included."""
+    return budget is None or exceeded(point, budget, statistic) <= 0
+
+
+def exceeded(point: Point, budget: Budget, statistic: Statistic) -> float:
+    """By which share a point exceeds the budget where it is farthest off it; at most 0 when it keeps it."""
+    shares = [
+        None if budget.limit_ms is None else upper_ms(point, statistic) / budget.limit_ms,
+        None if budget.size_bytes is None else point.measurement.size_bytes / budget.size_bytes,
+        None if budget.macs is None else point.macs / budget.macs,
+        None if budget.accuracy is None else budget.accuracy / max(point.accuracy, 1e-9),
+    ]
+    return max(share for share in shares if share is not None) - 1
 
 
 def upper_ms(point: Point, statistic: Statistic) -> float:
@@ -74,25 +88,35 @@ def upper_ms(point: Point, statistic: Statistic) -> float:
 
 
 def ranked(result: SearchResult, budget: Budget | None, statistic: Statistic) -> list[Point]:
-    """The measured points that keep the budget, most accurate first, the faster of equals.
+    """The measured points that keep the budget, most accurate first, the faster of equals; the fastest first where it says
+    how accurate they must be.
 
-    ``NoArchitectureFits`` names the fastest found and what budget would do.
+    ``NoArchitectureFits`` names the nearest and what budget would do.
     """
     fitting = [point for point in result.points if keeps(point, budget, statistic)]
     if not fitting:
         raise no_architecture_fits(result, budget, statistic)
+    if budget is not None and budget.accuracy is not None:
+        return sorted(fitting, key=lambda point: (latency_ms(point, statistic), -point.accuracy))
     return sorted(fitting, key=lambda point: (-point.accuracy, latency_ms(point, statistic)))
 
 
 def no_architecture_fits(result: SearchResult, budget: Budget | None, statistic: Statistic) -> NoArchitectureFits:
     """The error that says what would be possible."""
-    fastest = min(result.points, key=lambda point: latency_ms(point, statistic))
-    # one decimal more than the latency has, rounded up: a budget that is sure to do
-    enough = np.ceil(upper_ms(fastest, statistic) * 1.05 * 100) / 100
-    took = f"{latency_ms(fastest, statistic):.2f} ms ({statistic}) at {fastest.accuracy:.1%} accuracy"
+    assert budget is not None
+    nearest = sorted(result.points, key=lambda point: exceeded(point, budget, statistic))[:NEAREST]
+    would_do = ""
+    if budget == Budget(budget.limit_ms, budget.statistic):  # nothing but a latency
+        # one decimal more than the latency has, rounded up: a budget that is sure to do
+        enough = np.ceil(upper_ms(nearest[0], statistic) * 1.05 * 100) / 100
+        would_do = f"; a budget of {enough:g}ms would do"
+    lines = [
+        f"  {latency_ms(point, statistic):.2f} ms ({statistic}), {point.accuracy:.1%} accurate, "
+        f"{point.measurement.size_bytes / 1e6:.1f} MB, {point.macs / 1e9:.2f} G MACs: {point.architecture}; {point.run}"
+        for point in nearest
+    ]
     return NoArchitectureFits(
-        f"nothing keeps {budget}: the fastest found ({fastest.architecture}; {fastest.run}) takes {took}; "
-        f"a budget of {enough:g}ms would do"
+        "\n".join([f"nothing keeps {budget}{would_do}. The nearest of {len(result.points)} measured:", *lines])
     )
 
 

@@ -16,7 +16,16 @@ from instatune_deploy.errors import BadInput, TooNoisy
 from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
 from instatune_deploy.pipeline.predictors import Learner
-from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, objectives, quality_lines, upper_ms
+from instatune_deploy.pipeline.results import (
+    SearchResult,
+    keeps,
+    latency_ms,
+    noise_of,
+    objectives,
+    quality_lines,
+    ranked,
+    upper_ms,
+)
 from instatune_deploy.pipeline.training import versions_of
 from instatune_deploy.predict.predictor import MIN_MEASUREMENTS
 from instatune_deploy.search.base import Model
@@ -86,8 +95,13 @@ class Searcher:
             model = self.learner.fit(result.points).model()
             return model
 
-        limits = np.array([self.budget.limit_ms if self.budget else np.inf, np.inf])
-        made_from = Search(self.space, self.design(), limits, fit, self.settings, self.seed)
+        budget = self.budget or Budget()
+        error = np.inf if budget.accuracy is None else 1 - budget.accuracy
+        limits = np.array([np.inf if budget.limit_ms is None else budget.limit_ms, error])
+        also = None
+        if budget.size_bytes is not None or budget.macs is not None:
+            also = lambda genotypes: self.learner.exceeded(genotypes, result.points, budget)  # noqa: E731
+        made_from = Search(self.space, self.design(), limits, fit, self.settings, self.seed, also)
         strategy = STRATEGIES[self.settings.strategy](made_from)
         number = 0
         while (asked := strategy.ask()) is not None:
@@ -103,12 +117,12 @@ class Searcher:
                 np.array([self.space.encode(point.architecture, point.run) for point in found]).reshape(-1, asked.shape[1]),
                 objectives(found, self.statistic),
             )
-            if self.budget:
+            if budget.limit_ms is not None:
                 # what is chosen must keep the budget with its upper confidence limit: aim as much below it
                 margin = np.median(
                     [upper_ms(point, self.statistic) / latency_ms(point, self.statistic) for point in result.points]
                 )
-                strategy.limits[0] = self.budget.limit_ms / margin
+                strategy.limits[0] = budget.limit_ms / margin
             self._report_round(result)
             if self.settings.strategy == "linas" and not self.learner.enough(result.points):
                 if len(found) < len(asked):
@@ -195,10 +209,10 @@ class Searcher:
             self.terminal.result(text)
 
     def _report_round(self, result: SearchResult) -> None:
-        best = [point for point in result.points if keeps(point, self.budget, self.statistic)]
-        if best:
-            top = max(best, key=lambda point: point.accuracy)
-            what = f"most accurate within {self.budget}" if self.budget else "most accurate"
+        if any(keeps(point, self.budget, self.statistic) for point in result.points):
+            top = ranked(result, self.budget, self.statistic)[0]
+            what = "fastest" if self.budget and self.budget.accuracy is not None else "most accurate"
+            what = f"{what} within {self.budget}" if self.budget else what
             self.terminal.result(f"{what} so far: {top.accuracy:.1%} at {latency_ms(top, self.statistic):.2f} ms ({top.run})")
 
     def save_predictors(self, points: list[Point], folder: Path) -> None:

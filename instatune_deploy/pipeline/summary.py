@@ -52,10 +52,9 @@ def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported) 
     console = Console(highlight=False, soft_wrap=True)  # paths stay whole, whatever the width
     console.print("(the artifact's latency is as the clock gave it; the others are on this host's nominal speed)")
     if manifest.budget is not None:
-        share = chosen.latency_ms / manifest.budget.limit_ms
-        console.print(
-            f"budget {manifest.budget.text}: kept, {chosen.latency_ms:.2f} ms ({searcher.statistic}) is {share:.0%} of it"
-        )
+        limit_ms = manifest.budget.limit_ms
+        of_it = "" if limit_ms is None else f" is {chosen.latency_ms / limit_ms:.0%} of it"
+        console.print(f"budget {manifest.budget.text}: kept, {chosen.latency_ms:.2f} ms ({searcher.statistic}){of_it}")
     console.print(f"artifact: {exported.folder}", markup=False)
     console.print(f"check it anywhere: instatune-deploy verify {exported.folder}", markup=False)
 
@@ -109,5 +108,5 @@ def _row(searcher: Searcher, point: Point, role: str, test: bool = False) -> Row
         accuracy=point.accuracy,
         test_accuracy=searcher.bench.accuracy(point.architecture, point.run, "test") if test else None,
         size_bytes=point.measurement.size_bytes,
-        macs=searcher.bench.supernet.shape.macs_of(point.architecture, searcher.device.sequence_length),
+        macs=point.macs,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from instatune_deploy.search.base import Space, rows
+from instatune_deploy.search.base import Constraints, Space, rows
 from instatune_deploy.search.nsga2 import Nsga2
 from instatune_deploy.search.rounds import Strategy
 
@@ -17,8 +17,18 @@ TRIES = 100
 class Evolution(Strategy):
     """The first round is the first population; ``per_round`` children a generation."""
 
-    def __init__(self, space: Space, first: np.ndarray, limits: np.ndarray, *, rounds: int, per_round: int, seed: int) -> None:
-        super().__init__(space, first, limits)
+    def __init__(
+        self,
+        space: Space,
+        first: np.ndarray,
+        limits: np.ndarray,
+        also: Constraints | None = None,
+        *,
+        rounds: int,
+        per_round: int,
+        seed: int,
+    ) -> None:
+        super().__init__(space, first, limits, also)
         self.rounds, self.seed, self.per_round = rounds, seed, per_round
         self.nsga2: Nsga2 | None = None
         self.asked = np.empty((0, len(space.choices)), dtype=np.int64)
@@ -29,8 +39,8 @@ class Evolution(Strategy):
             return self.measured[:0]
         if self.nsga2 is None:
             start = self.measured
-            bounded = int(np.isfinite(self.limits).sum())
-            self.nsga2 = Nsga2(self.space, len(start), self.seed, start, len(self.limits), bounded, self.per_round)
+            limited = self.exceeded(start[:1], self.objectives[:1]).shape[1]
+            self.nsga2 = Nsga2(self.space, len(start), self.seed, start, len(self.limits), limited, self.per_round)
             self.asked = self.nsga2.ask()
         for _ in range(TRIES):
             self._tell_what_is_known()
@@ -44,5 +54,5 @@ class Evolution(Strategy):
         known = dict(zip(rows(self.measured), self.objectives, strict=True))
         lost = np.full(len(self.limits), WORST)
         values = np.array([known.get(row, lost) for row in rows(self.asked)])
-        bounded = np.isfinite(self.limits)
-        self.nsga2.tell(values, (values - self.limits)[:, bounded] if bounded.any() else None)
+        exceeded = self.exceeded(self.asked, values)
+        self.nsga2.tell(values, exceeded if exceeded.shape[1] else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from instatune_deploy.errors import BadInput
-from instatune_deploy.search.base import Space
+from instatune_deploy.search.base import Constraints, Space
 from instatune_deploy.search.rounds import Strategy
 
 MOST_GENOTYPES = 100_000
@@ -14,8 +14,10 @@ MOST_GENOTYPES = 100_000
 class Exhaustive(Strategy):
     """``per_round`` at a time, the first round first. ``BadInput`` for a space that is too large to be written down."""
 
-    def __init__(self, space: Space, first: np.ndarray, limits: np.ndarray, *, per_round: int) -> None:
-        super().__init__(space, first, limits)
+    def __init__(
+        self, space: Space, first: np.ndarray, limits: np.ndarray, also: Constraints | None = None, *, per_round: int
+    ) -> None:
+        super().__init__(space, first, limits, also)
         genotypes = float(np.prod(space.choices.astype(float)))
         if genotypes > MOST_GENOTYPES:
             raise BadInput(

@@ -28,6 +28,7 @@ class Linas(Strategy):
         fit: Fit,
         first: np.ndarray,
         limits: np.ndarray,
+        also: Constraints | None = None,
         *,
         rounds: int,
         per_round: int,
@@ -36,7 +37,7 @@ class Linas(Strategy):
         generations: int,
         seed: int,
     ) -> None:
-        super().__init__(space, first, limits)
+        super().__init__(space, first, limits, also)
         self.fit, self.seed = fit, seed
         self.rounds, self.per_round, self.stop_gain = rounds, per_round, stop_gain
         self.population, self.generations = population, generations
@@ -48,26 +49,29 @@ class Linas(Strategy):
             return nothing
         model = self.fit(self.measured, self.objectives)
         bounded = np.isfinite(self.limits)
-        limited = self._best(model, (lambda x: (model.mean(x) - self.limits)[:, bounded]) if bounded.any() else None)
-        if len(limited) == 0:
+        limited = bounded.any() or self.also is not None
+        best = self._best(model, (lambda x: self.exceeded(x, model.mean(x))) if limited else None)
+        if len(best) == 0:
             # nothing is predicted to keep the limits: look at what comes nearest
             return self._nearest(model)
-        unseen = self.unknown(limited)
+        unseen = self.unknown(best)
         if len(unseen) == 0:
             return nothing
         assert self.reference is not None
         rng = np.random.default_rng([self.seed, len(self.volumes)])
         mean, spread = model.mean(unseen), model.spread(unseen)
         reference = np.minimum(self.reference, self.limits)
-        # of what is limited, the best in the rest is what somebody asks for: at its end, the front gains little by it
-        wanted = [int(mean[:, np.flatnonzero(~bounded)[0]].argmin())] if bounded.any() and not bounded.all() else []
-        return unseen[most_gained(self.objectives, mean, spread, reference, self.per_round, rng, wanted)]
+        # of what keeps the limits, the best in the rest is what somebody asks for: at its end, the front gains little by it
+        free = np.flatnonzero(~bounded)[::-1]
+        wanted = [int(mean[:, free[0]].argmin())] if limited and len(free) else []
+        return unseen[most_gained(self.kept_objectives(), mean, spread, reference, self.per_round, rng, wanted)]
 
     def _nearest(self, model: Model) -> np.ndarray:
         """What is predicted to exceed the limits least, in shares of them."""
         unseen = self.unknown(self._best(model, None))
-        bounded = np.isfinite(self.limits)
-        excess = np.maximum(0.0, model.mean(unseen)[:, bounded] / self.limits[bounded] - 1).max(axis=1, initial=0.0)
+        if len(unseen) == 0:
+            return unseen
+        excess = self.exceeded(unseen, model.mean(unseen)).max(axis=1)
         return unseen[np.argsort(excess, kind="stable")][: self.per_round]
 
     def _best(self, model: Model, constraints: Constraints | None) -> np.ndarray:

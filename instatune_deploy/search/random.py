@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from instatune_deploy.search.base import Space
+from instatune_deploy.search.base import Constraints, Space
 from instatune_deploy.search.rounds import Strategy
 
 TRIES = 50
@@ -14,8 +14,18 @@ TRIES = 50
 class Random(Strategy):
     """Every gene uniform over its choices."""
 
-    def __init__(self, space: Space, first: np.ndarray, limits: np.ndarray, *, rounds: int, per_round: int, seed: int) -> None:
-        super().__init__(space, first, limits)
+    def __init__(
+        self,
+        space: Space,
+        first: np.ndarray,
+        limits: np.ndarray,
+        also: Constraints | None = None,
+        *,
+        rounds: int,
+        per_round: int,
+        seed: int,
+    ) -> None:
+        super().__init__(space, first, limits, also)
         self.rounds, self.per_round = rounds, per_round
         self.rng = np.random.default_rng(seed)
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from instatune_deploy.search.base import Space, rows
+from instatune_deploy.search.base import Constraints, Space, rows
 from instatune_deploy.search.pareto import hypervolume
 
 
@@ -15,10 +15,11 @@ class Strategy(ABC):
 
     first:  (k, genes), the first round
     limits: (m,), what each objective may be at most; infinity where it may be anything
+    also:   what else must be kept, and needs no measuring
     """
 
-    def __init__(self, space: Space, first: np.ndarray, limits: np.ndarray) -> None:
-        self.space, self.limits = space, limits
+    def __init__(self, space: Space, first: np.ndarray, limits: np.ndarray, also: Constraints | None = None) -> None:
+        self.space, self.limits, self.also = space, limits, also
         self.measured = np.empty((0, len(space.choices)), dtype=np.int64)
         self.objectives = np.empty((0, len(limits)))
         self.known: set[tuple[int, ...]] = set()
@@ -46,7 +47,19 @@ class Strategy(ABC):
             worst = self.objectives.max(axis=0) + 0.05 * np.ptp(self.objectives, axis=0) + 1e-9
             # only what keeps the limits counts as progress
             self.reference = np.minimum(worst, self.limits)
-        self.volumes.append(hypervolume(self.objectives, self.reference))
+        self.volumes.append(hypervolume(self.kept_objectives(), self.reference))
+
+    def kept_objectives(self) -> np.ndarray:
+        """Of what was measured and keeps ``also``, (k, m); what exceeds the limits is among them."""
+        if self.also is None or len(self.measured) == 0:
+            return self.objectives
+        return self.objectives[(self.also(self.measured) <= 0).all(axis=1)]
+
+    def exceeded(self, genotypes: np.ndarray, objectives: np.ndarray) -> np.ndarray:
+        """By which share of it each limit is exceeded, (n, limits); at most 0 where kept. No columns where nothing is limited."""
+        bounded = np.isfinite(self.limits)
+        over = (objectives - self.limits)[:, bounded] / np.maximum(self.limits[bounded], 1e-9)
+        return over if self.also is None else np.column_stack([over, self.also(genotypes)])
 
     def unknown(self, genotypes: np.ndarray) -> np.ndarray:
         """Those that were not asked for yet, each once, (n, genes)."""

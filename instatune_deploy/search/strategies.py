@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from instatune_deploy.config import SearchSettings
-from instatune_deploy.search.base import Fit, Space
+from instatune_deploy.search.base import Constraints, Fit, Space
 from instatune_deploy.search.evolution import Evolution
 from instatune_deploy.search.exhaustive import Exhaustive
 from instatune_deploy.search.linas import Linas
@@ -23,6 +23,7 @@ class Search:
     first:  (k, genes), measured before anything else
     limits: (m,), what each objective may be at most; infinity where it may be anything
     fit:    makes the predictors; strategies that predict nothing never call it
+    also:   what else must be kept, and needs no measuring
     """
 
     space: Space
@@ -31,6 +32,7 @@ class Search:
     fit: Fit
     settings: SearchSettings
     seed: int
+    also: Constraints | None = None
 
 
 def linas(search: Search) -> Strategy:
@@ -41,6 +43,7 @@ def linas(search: Search) -> Strategy:
         search.fit,
         search.first,
         search.limits,
+        search.also,
         rounds=settings.rounds,
         per_round=settings.per_round,
         stop_gain=settings.stop_gain,
@@ -53,18 +56,18 @@ def linas(search: Search) -> Strategy:
 def nsga2(search: Search) -> Strategy:
     """NSGA-II on measurements."""
     rounds = {"rounds": search.settings.rounds, "per_round": search.settings.per_round, "seed": search.seed}
-    return Evolution(search.space, search.first, search.limits, **rounds)
+    return Evolution(search.space, search.first, search.limits, search.also, **rounds)
 
 
 def random(search: Search) -> Strategy:
     """Anything."""
     rounds = {"rounds": search.settings.rounds, "per_round": search.settings.per_round, "seed": search.seed}
-    return Random(search.space, search.first, search.limits, **rounds)
+    return Random(search.space, search.first, search.limits, search.also, **rounds)
 
 
 def exhaustive(search: Search) -> Strategy:
     """Everything."""
-    return Exhaustive(search.space, search.first, search.limits, per_round=search.settings.per_round)
+    return Exhaustive(search.space, search.first, search.limits, search.also, per_round=search.settings.per_round)
 
 
 STRATEGIES: dict[str, Callable[[Search], Strategy]] = {

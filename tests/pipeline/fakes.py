@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from instatune_deploy.budget import parse_budget
+from instatune_deploy.budget import parse_budgets
 from instatune_deploy.config import TimingSettings
 from instatune_deploy.devices.deployment import Deployment, Measurement
 from instatune_deploy.devices.host import this_host
@@ -191,5 +191,5 @@ class Place:
         self.log.seek(0)
         devices = tuple(str(write_profile(self.folder, name)) for name in self.profiles)
         terminal = Terminal(Console(file=self.log, highlight=False, soft_wrap=True, width=200))
-        limit = parse_budget(budget) if budget is not None else None
+        limit = parse_budgets([budget]) if budget is not None else None
         return Job.of(str(self.pipeline), devices, limit, self.output, self.work, seed, terminal)

@@ -65,8 +65,18 @@ def test_stages(place: Place) -> None:
 
 def test_nothing_fits(place: Place) -> None:
     result = run(place, "--budget", "1ms")
-    assert "would do" in error_line(result, 3)
+    assert result.exit_code == 3
+    error, *nearest = result.stderr.splitlines()[-4:]
+    assert error.startswith("Error: nothing keeps 1ms; a budget of ")
+    assert all(line.startswith("  ") for line in nearest)
     assert errors(result) == 1
+
+
+def test_several_budgets(place: Place) -> None:
+    result = run(place, "--budget", "6ms", "--budget", "macs:1G,size:1GB")
+    assert result.exit_code == 0
+    assert "budget 6ms,size:1000MB,macs:1G: kept, " in result.stdout
+    assert "contradict each other" in error_line(run(place, "--budget", "6ms", "--budget", "5ms"), 2)
 
 
 def test_too_noisy(place: Place) -> None:

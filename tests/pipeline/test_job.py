@@ -53,7 +53,12 @@ def test_the_manifest_says_what_the_contract_promises(finished: Place) -> None:
     assert set(value["parity"]) >= {"max_abs_diff", "rows"}
     assert value["schema_version"] == 1
     assert (value["device"], value["threads"], value["batch_size"], value["seed"]) == ("tiny-cpu", 1, 1, 0)
-    assert value["budget"] == {"text": "4ms", "statistic": "p90", "limit_ms": 4.0}
+    assert value["budget"] == {
+        "text": "4ms",
+        "statistic": "p90",
+        "limit_ms": 4.0,
+        **dict.fromkeys(["size_bytes", "macs", "accuracy"]),
+    }
     assert value["input_shapes"] == {name: [1, 24] for name in ("input_ids", "token_type_ids", "attention_mask")}
     assert value["host"]["fingerprint"] == this_host().fingerprint
     assert value["parity"]["rows"] == 20  # all test rows: fewer than 32
@@ -224,12 +229,13 @@ def test_nothing_fits(place: Place) -> None:
     assert caught.value.exit_code == 3
     # the smallest: 2 layers, 2 heads, MLP 21, in OpenVINO: 0.8 * (1 + 1 + 0.4 + 0.42)
     match = re.fullmatch(
-        r"nothing keeps 1ms: the fastest found \(2 layers, heads 2, MLP 21; openvino fp32, 1 thread\) takes 2\.26 ms \(p90\) "
-        r"at (\d+\.\d)% accuracy; a budget of (\S+) would do",
+        r"nothing keeps 1ms; a budget of (\S+) would do\. The nearest of \d+ measured:\n"
+        r"  2\.26 ms \(p90\), \d+\.\d% accurate, \d+\.\d MB, 0\.00 G MACs: 2 layers, heads 2, MLP 21; openvino fp32, 1 thread\n"
+        r"  .*\n  .*",
         caught.value.message,
     )
     assert match is not None, caught.value.message
-    budget = match[2]
+    budget = match[1]
     assert float(budget.removesuffix("ms")) == pytest.approx(2.256 * UPPER * 1.05, abs=0.01)
     place.job(budget).run()  # it does
     assert read_manifest(place.artifact).latency_ms.p90 <= float(budget.removesuffix("ms"))
@@ -240,6 +246,23 @@ def test_a_failed_run_leaves_the_older_artifact(place: Place) -> None:
     with pytest.raises(NoArchitectureFits):
         place.job("1ms").run()
     assert folder_sha256(place.artifact) == before
+
+
+def test_an_accuracy_is_reached_as_fast_as_can_be(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a size that the slower networks exceed."""
+    shipped = lambda bench, artifact, deployment, split: accuracy_of(deployment.architecture)  # noqa: E731
+    monkeypatch.setattr("instatune_deploy.pipeline.export._shipped_accuracy", shipped)
+    place.job("accuracy:0.75,size:0.25MB").run()
+    manifest = read_manifest(place.artifact)
+    assert manifest.budget is not None
+    assert (manifest.budget.limit_ms, manifest.budget.accuracy, manifest.budget.size_bytes) == (None, 0.75, 0.25e6)
+    assert manifest.accuracy.searched >= 0.75
+    assert manifest.size_bytes <= 0.25e6
+    checks = {check.name: check for check in verify(place.artifact).checks}
+    assert checks["budget"].ok
+    assert "no latency was asked for" in checks["budget"].detail
+    place.job("accuracy:0.75").run()
+    assert read_manifest(place.artifact).latency_ms.p90 <= manifest.latency_ms.p90
 
 
 @pytest.mark.parametrize(("budget", "says"), [("50ms", True), (None, False), (BUDGET, False)])

@@ -10,7 +10,7 @@ from instatune_deploy.devices.latency import Limits
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import NoArchitectureFits
 from instatune_deploy.pipeline.bench import Point
-from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms, noise_of, quality_lines, ranked, upper_ms
+from instatune_deploy.pipeline.results import SearchResult, exceeded, keeps, latency_ms, noise_of, quality_lines, ranked, upper_ms
 from instatune_deploy.predict.quality import Quality
 from instatune_deploy.supernet.architecture import Architecture
 
@@ -22,8 +22,8 @@ ORT = Run("onnxruntime", "fp32", 1)
 def point(number: int, p90_ms: float, accuracy: float) -> Point:
     architecture = Architecture((0,), (1,), (number,))
     deployment = Deployment(architecture, *ORT[:3], batch_size=1, sequence_length=8)
-    measurement = Measurement(deployment, "tiny-cpu", str(number), 1, "host", {}, {}, timing(p90_ms), {})
-    return Point(architecture, ORT, measurement, accuracy)
+    measurement = Measurement(deployment, "tiny-cpu", str(number), number * 10**6, "host", {}, {}, timing(p90_ms), {})
+    return Point(architecture, ORT, measurement, accuracy, macs=number * 10**8)
 
 
 FAST, MIDDLE, SLOW, WORSE = point(1, 2.0, 0.7), point(2, 4.0, 0.8), point(3, 8.0, 0.9), point(4, 5.0, 0.75)
@@ -64,11 +64,40 @@ def test_nothing_fits() -> None:
     with pytest.raises(NoArchitectureFits) as caught:
         ranked(RESULT, Budget(1.5, "p90"), "p90")
     # 2.0 ms with its upper limit of 2.04, 5% more of that and rounded up: 2.15 ms
-    assert caught.value.message == (
-        "nothing keeps p90:1.5ms: the fastest found (1 layer, heads 1, MLP 1; onnxruntime fp32, 1 thread) takes 2.00 ms "
-        "(p90) at 70.0% accuracy; a budget of 2.15ms would do"
-    )
+    first, *nearest = caught.value.message.splitlines()
+    assert first == "nothing keeps p90:1.5ms; a budget of 2.15ms would do. The nearest of 4 measured:"
+    assert nearest == [
+        "  2.00 ms (p90), 70.0% accurate, 1.0 MB, 0.10 G MACs: 1 layer, heads 1, MLP 1; onnxruntime fp32, 1 thread",
+        "  4.00 ms (p90), 80.0% accurate, 2.0 MB, 0.20 G MACs: 1 layer, heads 1, MLP 2; onnxruntime fp32, 1 thread",
+        "  5.00 ms (p90), 75.0% accurate, 4.0 MB, 0.40 G MACs: 1 layer, heads 1, MLP 4; onnxruntime fp32, 1 thread",
+    ]
+    assert caught.value.exit_code == 3
     assert ranked(RESULT, Budget(2.15), "p90") == [FAST]
+
+
+def test_every_limit_counts() -> None:
+    # MIDDLE: 4.08 ms at most, 80%, 2 MB, 0.2 G MACs
+    assert exceeded(MIDDLE, Budget(4.08, size_bytes=2e6, macs=2e8, accuracy=0.8), "p90") == pytest.approx(0)
+    for budget, over in (
+        (Budget(2.04), 1.0),
+        (Budget(8.16, size_bytes=1.6e6), 0.25),
+        (Budget(macs=1e8), 1.0),
+        (Budget(accuracy=0.9), 0.125),
+        (Budget(8.16), -0.5),
+    ):
+        assert exceeded(MIDDLE, budget, "p90") == pytest.approx(over)
+        assert keeps(MIDDLE, budget, "p90") is (over <= 0)
+
+
+def test_where_an_accuracy_is_asked_for_the_fastest_that_reaches_it_comes_first() -> None:
+    assert ranked(RESULT, Budget(accuracy=0.75), "p90") == [MIDDLE, WORSE, SLOW]
+    assert ranked(RESULT, Budget(accuracy=0.75, size_bytes=3.5e6), "p90") == [MIDDLE, SLOW]
+    with pytest.raises(NoArchitectureFits) as caught:
+        ranked(RESULT, Budget(3.0, accuracy=0.95), "p90")
+    # FAST misses 36% of the accuracy, MIDDLE 36% of the latency and 19% of the accuracy, WORSE 70%, SLOW 172%
+    first, nearest, *_ = caught.value.message.splitlines()
+    assert first == "nothing keeps 3ms,accuracy:0.95. The nearest of 4 measured:"
+    assert nearest.startswith("  2.00 ms (p90), 70.0% accurate")
 
 
 def test_noise_is_half_the_confidence_interval() -> None:
