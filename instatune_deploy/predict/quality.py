@@ -46,14 +46,15 @@ def quality(predicted: np.ndarray, measured: np.ndarray) -> Quality:
 def held_out(
     fit_predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Predictions by `FOLDS`-fold cross-validation, (n,): of every measurement by a model that was fitted without it.
+    """Predictions by `FOLDS`-fold cross-validation, (..., n): of every measurement by a model that was fitted without it.
 
-    fit_predict: (x of the others, y of the others, x of the held-out) -> predictions of the held-out.
+    fit_predict: (x of the others, y of the others, x of the held-out) -> predictions of the held-out, (..., held-out); the
+                 dimensions before may be several models
     """
     order = np.random.default_rng(seed).permutation(len(y))
-    predicted = np.empty_like(y)
-    for fold in range(FOLDS):
-        test = order[fold::FOLDS]
-        train = np.setdiff1d(order, test)
-        predicted[test] = fit_predict(x[train], y[train], x[test])
+    tests = [order[fold::FOLDS] for fold in range(FOLDS)]
+    found = [fit_predict(x[train := np.setdiff1d(order, test)], y[train], x[test]) for test in tests]
+    predicted = np.empty((*found[0].shape[:-1], len(y)))
+    for test, values in zip(tests, found, strict=True):
+        predicted[..., test] = values
     return predicted

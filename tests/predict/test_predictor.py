@@ -102,6 +102,21 @@ def test_nine_tenths_of_what_it_has_not_seen_lie_in_its_interval(relative: bool)
     assert 0.86 < np.mean(inside) < 0.95
 
 
+def test_as_many_trees_as_help() -> None:
+    """None on a straight line with noise; many where there is something that a line cannot say."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(1, 10, (60, 2))
+    straight = 5 + x @ [1.0, 2.0] + rng.normal(0, 1.0, 60)
+    predictor = Predictor.fit(x, straight, ["a", "b"], relative=False, seed=0)
+    if predictor.trees == 0:
+        assert (predictor.predict(x) == predictor.linear.predict(x)).all()
+    bent = 5 + 10 * (x[:, 0] > 5)
+    boosted = Predictor.fit(x, bent, ["a", "b"], relative=False, seed=0)
+    assert predictor.trees < boosted.trees
+    assert boosted.trees >= 100
+    assert np.abs(boosted.predict(x) - bent).mean() < 0.5 * np.abs(boosted.linear.predict(x) - bent).mean()
+
+
 def test_errors_by_hand() -> None:
     """What it is off by are shares of the value, or in its unit; the interval is as wide as the rank says."""
     x, y = latencies(19, seed=0)

@@ -37,6 +37,15 @@ def test_held_out_predicts_every_row_once_without_it() -> None:
     assert sorted(asked) == x.ravel().tolist()
 
 
+def test_held_out_of_several_models_at_once() -> None:
+    x, y = np.arange(12.0).reshape(-1, 1), np.arange(12.0)
+
+    def both(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+        return np.array([x_test.ravel(), -x_test.ravel()])
+
+    assert held_out(both, x, y, seed=0).tolist() == [y.tolist(), (-y).tolist()]
+
+
 def test_held_out_of_a_mean() -> None:
     """A model that always says the mean of what it was given is off by known amounts."""
     y = np.array([0.0] * FOLDS + [10.0] * FOLDS) + 10
