@@ -20,11 +20,12 @@ test: $(VENV)/installed-for-tests
 test-slow: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -m slow
 
-# Everything the README quotes, measured anew. Let nothing else run meanwhile.
+# Everything the README quotes, measured anew. Let nothing else run meanwhile. HAT=FOLDER: where HAT's tables are.
 benchmarks: $(VENV)/installed
 	$(BIN)/python -m benchmarks.main.job
 	for name in carve repeat neighbour throughput runtimes; do $(BIN)/python -m benchmarks.profile.$$name || exit 1; done
 	for name in cost sharing peers macs ablation; do $(BIN)/python -m benchmarks.finetune.$$name || exit 1; done
+	[ -z "$(HAT)" ] || $(BIN)/python -m benchmarks.search.hat --data $(HAT)
 	$(MAKE) benchmarks-readme
 
 benchmarks-readme: $(VENV)/installed

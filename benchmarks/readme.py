@@ -83,6 +83,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "finetune-peers": ("finetune-peers", rows),
     "finetune-macs": ("finetune-macs", finetune_macs),
     "finetune-ablation": ("finetune-ablation", rows),
+    "search-hat": ("search-hat", rows),
 }
 """By marker: the result it is made from, and how."""
 

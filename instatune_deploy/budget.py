@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import Any, get_args
 
 from instatune_deploy.config import Statistic
@@ -14,8 +15,10 @@ from instatune_deploy.errors import BadInput
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 UNITS_BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 UNITS_MACS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-UNITS_SHARE = {"": 1.0, "%": 0.01}
+PARTS = {"": 1, "%": 100}
+"""How many of each unit of an accuracy make a whole."""
 FORM = re.compile(r"(?:(?P<what>[^:]*):)?(?P<number>[-+]?[0-9]+(?:\.[0-9]+)?)(?P<unit>[^0-9.]*)")
+NAMES = {"latency": "the latency", "size_bytes": "the size", "macs": "the MACs", "accuracy": "the accuracy"}
 EXAMPLE = "a budget is a latency with its unit, such as 20ms, 1.5s or p90:20ms, or size:30MB, macs:2G, accuracy:0.85"
 
 
@@ -48,14 +51,14 @@ class Budget:
 def parse_budgets(texts: Iterable[str]) -> Budget | None:
     """One budget of all that is written, each text one or several with commas between; None for none at all.
 
-    ``BadInput`` says what is wrong with a text, or that two contradict each other.
+    ``BadInput`` says what is wrong with a text, or that two limit the same.
     """
     found: dict[str, tuple[Any, str]] = {}
     for text in (part for given in texts for part in given.split(",")):
         for name, value in _limits(parse_budget(text)).items():
             before, first = found.setdefault(name, (value, text))
             if before != value:
-                raise BadInput(f"budgets '{first.strip()}' and '{text.strip()}' contradict each other: give one of them")
+                raise BadInput(f"budgets '{first.strip()}' and '{text.strip()}' both limit {NAMES[name]}: give one of them")
     limits = {name: value for name, (value, _) in found.items()}
     limits["limit_ms"], limits["statistic"] = limits.pop("latency", (None, None))
     return Budget(**limits) if found else None
@@ -72,9 +75,11 @@ def parse_budget(text: str) -> Budget:
     if what == "macs":
         return Budget(macs=_amount(text, number, unit, {"": 1.0, **UNITS_MACS}, "number of MACs"))
     if what == "accuracy":
-        share = _amount(text, number, unit, UNITS_SHARE, "accuracy")
+        _amount(text, number, unit, dict.fromkeys(PARTS, 1.0), "accuracy")
+        share = float(Decimal(match["number"]) / PARTS[unit])  # exactly: 95.1% is 951 of 1000 rows, and no more
         if share > 1:
-            raise BadInput(f"budget '{text}': an accuracy is at most 1; did you mean '{what}:{number:g}%'?")
+            hint = f"; did you mean '{what}:{number:g}%'?" if not unit and number <= PARTS["%"] else ""
+            raise BadInput(f"budget '{text}': an accuracy is at most 1{hint}")
         return Budget(accuracy=share)
     if what is not None and what not in get_args(Statistic):
         known = ", ".join(get_args(Statistic))

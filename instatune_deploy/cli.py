@@ -161,7 +161,7 @@ def search(**options: Any) -> None:
 @_work_options
 @_device_options(required=True)
 def export(**options: Any) -> None:
-    """Export the most accurate sub-network within the budget as an artifact, and prove it."""
+    """Export the best sub-network within the budget as an artifact, and prove it."""
     _job(**options).run()
 
 

@@ -88,7 +88,7 @@ class SpaceSettings(Settings):
         "paper", description="proportions: arXiv 2308.15609's for the model's family or for a named one, or the wide ones"
     )
     depths: list[int] | None = None
-    heads: list[int] | None = Field(None, description="0: the whole attention of a layer gone")
+    heads: list[int] | None = Field(None, description="0: the whole attention of a layer gone, of any but the last")
     mlp_widths: list[int] | None = Field(None, description="0: the whole MLP of a layer gone")
     width_multiple: Count = Field(
         32, description="MLP widths of a preset are multiples of it, where the full width is at least four times as much"
@@ -164,11 +164,11 @@ class SearchSettings(Settings):
     )
     initial: int = Field(16, ge=8, description="architectures measured before the first predictor")
     per_round: Count = Field(6, description="architectures measured in every round after it")
-    rounds: Count = Field(4, description="at most this many rounds")
+    rounds: Count = Field(4, description="at most this many rounds; exhaustive goes on until it has everything")
     population: int = Field(100, ge=4)
     generations: Count = 100
     stop_gain: float = Field(
-        0.005, ge=0, description="the front stands still when a round adds less than this share to its hypervolume"
+        0.005, ge=0, description="linas ends when a round adds less than this share to the front's hypervolume"
     )
 
 

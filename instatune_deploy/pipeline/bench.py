@@ -46,7 +46,7 @@ class Point:
     run: Run
     measurement: Measurement
     accuracy: float
-    macs: int = 0
+    macs: int
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value; the measurement itself stays in the store, under its key."""

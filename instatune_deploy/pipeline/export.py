@@ -39,17 +39,25 @@ class Exported:
 class _NotKept(UserError):
     """The finished files are slower than the budget allows, or less accurate than what was searched."""
 
+    advice = ""
+
+
+class _Slower(_NotKept):
+    """The finished files are slower than the budget allows."""
+
+    advice = "run again when this host is quiet, or "
+
 
 class _Larger(_NotKept):
     """The finished files are larger than the budget allows: those of some runtimes are larger than what was measured."""
 
     def __init__(self, size_bytes: int, limit: float) -> None:
-        super().__init__(f"the finished files take {size_bytes / 1e6:.3g} MB, more than {limit / 1e6:.3g} MB")
+        super().__init__(f"the finished files take {size_bytes / 1e6:.4g} MB, more than {limit / 1e6:.4g} MB")
         self.size_bytes, self.limit = size_bytes, limit
 
 
 def export_stage(searcher: Searcher, result: SearchResult, target: Path, terminal: Terminal) -> Exported:
-    """Make the artifact of the most accurate point that keeps the budget.
+    """Make the artifact of the best point that keeps the budget: the most accurate, or the fastest that is accurate enough.
 
     It is measured again on the finished files, in three fresh processes some seconds apart, and the slowest is what its
     manifest says. One that exceeds the budget there is not handed over: the next best is tried. An artifact with the same
@@ -57,25 +65,27 @@ def export_stage(searcher: Searcher, result: SearchResult, target: Path, termina
     """
     terminal.stage(f"export: {target}")
     candidates = ranked(result, searcher.budget, searcher.statistic)
-    kept = _reusable(searcher, target, candidates[:ATTEMPTS])
+    kept = _reusable(searcher, target, candidates)
     if kept is not None:
         terminal.result("made before, its files are unchanged, reused")
         return kept
-    why, tried, most_bytes = "", 0, (searcher.budget or Budget()).size_bytes or math.inf
+    why, tried, advice = "", 0, ""
+    most_bytes: dict[tuple[str, str], float] = {}
     for point in candidates:
-        if tried == ATTEMPTS or point.measurement.size_bytes > most_bytes:
+        way = point.run.runtime, point.run.precision
+        if tried == ATTEMPTS or point.measurement.size_bytes > most_bytes.get(way, math.inf):
             continue
         tried += 1
         try:
             return _make(searcher, result, point, target, terminal)
         except _NotKept as error:
-            why = error.message
+            why, advice = error.message, error.advice
             terminal.result(f"{why}; the next best is tried")
-            if isinstance(error, _Larger):  # by as much the files of the others will be
-                most_bytes = min(most_bytes, point.measurement.size_bytes * error.limit / error.size_bytes)
+            if isinstance(error, _Larger):  # so will those of others be that are run in this way
+                most_bytes[way] = point.measurement.size_bytes * error.limit / error.size_bytes
     raise NoArchitectureFits(
-        f"the {tried} best networks measured did not keep it on their finished files (the last: {why}); "
-        "run again when this host is quiet, or allow a little more"
+        f"the finished files of the {tried} networks tried did not keep {searcher.budget or 'their accuracy'} "
+        f"(the last: {why}); {advice}allow a little more"
     )
 
 
@@ -162,7 +172,7 @@ def _timed_again(searcher: Searcher, artifact: Draft) -> Timing:
                 f"this host is {slower:.2f} times slower now than when it is quiet, and the finished files take {took:.2f} ms, "
                 f"more than {searcher.budget}; run again later"
             )
-        raise _NotKept(f"the finished files take {took:.2f} ms, more than {searcher.budget}")
+        raise _Slower(f"the finished files take {took:.2f} ms, more than {searcher.budget}")
     return measurement.timing
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from instatune_deploy.pipeline.bench import Point
 from instatune_deploy.pipeline.results import objectives
 from instatune_deploy.predict.features import feature_names, features
 from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
-from instatune_deploy.search.base import Model
+from instatune_deploy.search.base import Constraints, Predicted
 from instatune_deploy.supernet.shape import ModelShape, present
 from instatune_deploy.supernet.space import SearchSpace
 
@@ -40,6 +41,11 @@ class Learner:
     statistic: Statistic
     seed: int
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value: what predictors of another learner differ in."""
+        runs = [list(run) for run in self.runs]
+        return {"space": self.space.to_json(), "shape": self.shape.to_json(), "tokens": self.tokens, "runs": runs}
+
     @staticmethod
     def enough(points: list[Point]) -> bool:
         """Whether predictors can be made of ``points``; a space of a few networks never has enough."""
@@ -54,36 +60,43 @@ class Learner:
                 if len(np.unique(y)) == 1:
                     raise BadInput(f"all {len(y)} latencies measured in {run} are {y[0]:g} ms: these are no measurements")
                 latency[index] = Predictor.fit(x, y, names, relative=True, seed=self.seed)
-        accuracy = Predictor.fit(*self.accuracy_sample(points), self.accuracy_names(), relative=False, seed=self.seed)
+        x, y, networks = self.accuracy_sample(points)
+        accuracy = Predictor.fit(x, y, self.accuracy_names(), relative=False, seed=self.seed, groups=networks)
         return Predictors(self, latency, accuracy)
 
-    def exceeded(self, genotypes: np.ndarray, points: list[Point], budget: Budget) -> np.ndarray:
-        """By which share of it the budget's MACs and size are exceeded, (n, 0 to 2); genotypes as in `DeploymentSpace`.
-
-        MACs are known. The size of a graph is a straight line in its parameters, layers and sub-layers, for each runtime and
-        precision its own; where too few were measured to know it, nothing is exceeded.
-        """
-        heads, widths = self.space.sizes(genotypes[:, :-1])
-        columns = []
+    def exceeded(self, points: list[Point], budget: Budget) -> Constraints | None:
+        """By which share of it the budget's MACs and size are exceeded; None when it limits neither. Genotypes as in
+        `DeploymentSpace`."""
+        columns: list[Callable[[np.ndarray], np.ndarray]] = []
         if budget.macs is not None:
-            columns.append(self.shape.macs(heads, widths, self.tokens) / budget.macs - 1)
+            most = budget.macs
+            columns.append(lambda x: self.shape.macs(*self.space.sizes(x[:, :-1]), self.tokens) / most - 1)
         if budget.size_bytes is not None:
-            columns.append(self.size_bytes(genotypes, points) / budget.size_bytes - 1)
-        return np.column_stack(columns)
+            size_bytes, largest = self.size_bytes(points), budget.size_bytes
+            columns.append(lambda x: size_bytes(x) / largest - 1)
+        return (lambda x: np.column_stack([column(x) for column in columns])) if columns else None
 
-    def size_bytes(self, genotypes: np.ndarray, points: list[Point]) -> np.ndarray:
-        """(n, genes of a deployment) -> (n,) bytes of their graphs' files, from those of ``points``; 0 where they are too few."""
-        found = np.zeros(len(genotypes))
-        for index, run in enumerate(self.runs):
-            known = [point for point in points if self.kind(point.run) == self.kind(run)]
-            asked = genotypes[:, -1] == index
-            if len(known) < MIN_MEASUREMENTS or not asked.any():
-                continue
-            x = self._parts(np.array([self.space.encode(point.architecture) for point in known]))
-            y = np.array([point.measurement.size_bytes for point in known], dtype=float)
-            weights = np.linalg.lstsq(x, y, rcond=None)[0]
-            found[asked] = self._parts(genotypes[asked, :-1]) @ weights
-        return found
+    def size_bytes(self, points: list[Point]) -> Callable[[np.ndarray], np.ndarray]:
+        """What says how many bytes the graphs' files take, (n, genes of a deployment) -> (n,), from those of ``points``.
+
+        A straight line in parameters, layers and sub-layers, for each runtime and precision its own; where too few were
+        measured to know it, it is 0.
+        """
+        lines = {}
+        for kind in range(len(self._kinds)):
+            sizes = {point.architecture: point.measurement.size_bytes for point in points if self.kind(point.run) == kind}
+            if len(sizes) >= MIN_MEASUREMENTS:
+                x = self._parts(np.array([self.space.encode(architecture) for architecture in sizes]))
+                lines[kind] = np.linalg.lstsq(x, np.array(list(sizes.values()), dtype=float), rcond=None)[0]
+        kinds = np.array([self.kind(run) for run in self.runs])
+
+        def of(genotypes: np.ndarray) -> np.ndarray:
+            found, own = np.zeros(len(genotypes)), kinds[genotypes[:, -1].astype(np.int64)]
+            for kind, weights in lines.items():
+                found[own == kind] = self._parts(genotypes[own == kind, :-1]) @ weights
+            return found
+
+        return of
 
     def _parts(self, genotypes: np.ndarray) -> np.ndarray:
         """What a graph is made of, (n, 5), in numbers of about the same size."""
@@ -102,11 +115,14 @@ class Learner:
         x = self.features(np.array([self.space.encode(point.architecture) for point in chosen]))
         return x, objectives(chosen, self.statistic)[:, 0]
 
-    def accuracy_sample(self, points: list[Point]) -> Sample:
-        """Features and accuracies; every network once in every runtime and precision, on however many threads it was run."""
+    def accuracy_sample(self, points: list[Point]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features, accuracies and which network each is of; every network once in every runtime and precision, on however
+        many threads it was run."""
         accuracies = {(point.architecture, self.kind(point.run)): point.accuracy for point in points}
+        numbers = {architecture: number for number, architecture in enumerate(dict.fromkeys(item for item, _ in accuracies))}
         x = self.features(np.array([self.space.encode(architecture) for architecture, _ in accuracies]))
-        return self.with_kind(x, np.array([kind for _, kind in accuracies])), np.array(list(accuracies.values()))
+        networks = np.array([numbers[architecture] for architecture, _ in accuracies])
+        return self.with_kind(x, np.array([kind for _, kind in accuracies])), np.array(list(accuracies.values())), networks
 
     def accuracy_names(self) -> list[str]:
         """The columns of what accuracy is learned from."""
@@ -134,9 +150,9 @@ class Predictors:
     latency: dict[int, Predictor]
     accuracy: Predictor
 
-    def model(self) -> Model:
+    def predicted(self) -> Predicted:
         """Latency (ms) and error (1 - accuracy) of any deployments (`DeploymentSpace`), and how far off they may be."""
-        return Model(self._mean, self._spread)
+        return Predicted(self._mean, self._spread)
 
     def _mean(self, genotypes: np.ndarray) -> np.ndarray:
         x, runs = self.learner.features(genotypes[:, :-1]), genotypes[:, -1]
@@ -158,10 +174,11 @@ class Predictors:
         kinds = np.array([self.learner.kind(run) for run in self.learner.runs])[runs.astype(np.int64)]
         return self.learner.with_kind(x, kinds)
 
-    def save(self, folder: Path, points: list[Point], device: str, host: str) -> None:
-        """Write them with the keys of the measurements that they were made from, and what they may be used for."""
+    def save(self, folder: Path, points: list[Point], **made_for: Any) -> None:
+        """Write them with the keys of the measurements that they were made from, and what they may be used for: ``made_for``
+        (device, host, super-network), and what is learned from."""
         learner = self.learner
-        made_for: dict[str, Any] = {"device": device, "host": host, "space": learner.space.to_json(), "tokens": learner.tokens}
+        made_for |= learner.to_json()
         for index, predictor in self.latency.items():
             run = learner.runs[index]
             keys = [point.measurement.key for point in points if point.run == run]

@@ -108,8 +108,8 @@ def no_architecture_fits(result: SearchResult, budget: Budget | None, statistic:
     would_do = ""
     if budget == Budget(budget.limit_ms, budget.statistic):  # nothing but a latency
         # one decimal more than the latency has, rounded up: a budget that is sure to do
-        enough = np.ceil(upper_ms(nearest[0], statistic) * 1.05 * 100) / 100
-        would_do = f"; a budget of {enough:g}ms would do"
+        enough = float(np.ceil(upper_ms(nearest[0], statistic) * 1.05 * 100) / 100)
+        would_do = f"; a budget of {Budget(enough, budget.statistic)} would do"
     lines = [
         f"  {latency_ms(point, statistic):.2f} ms ({statistic}), {point.accuracy:.1%} accurate, "
         f"{point.measurement.size_bytes / 1e6:.1f} MB, {point.macs / 1e9:.2f} G MACs: {point.architecture}; {point.run}"

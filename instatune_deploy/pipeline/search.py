@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from instatune_deploy.devices.space import DeploymentSpace
 from instatune_deploy.errors import BadInput, TooNoisy
 from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
-from instatune_deploy.pipeline.predictors import Learner
+from instatune_deploy.pipeline.predictors import Learner, Predictors
 from instatune_deploy.pipeline.results import (
     SearchResult,
     keeps,
@@ -28,7 +28,7 @@ from instatune_deploy.pipeline.results import (
 )
 from instatune_deploy.pipeline.training import versions_of
 from instatune_deploy.predict.predictor import MIN_MEASUREMENTS
-from instatune_deploy.search.base import Model
+from instatune_deploy.search.base import Constraints, Predicted
 from instatune_deploy.search.design import spread_over_cost
 from instatune_deploy.search.strategies import STRATEGIES, Search
 from instatune_deploy.supernet.architecture import Architecture
@@ -49,6 +49,7 @@ class Searcher:
     budget: Budget | None
     seed: int
     terminal: Terminal
+    _made: dict[tuple[str, ...], Predictors] = field(default_factory=dict)
 
     @property
     def device(self) -> Device:
@@ -88,25 +89,33 @@ class Searcher:
     def search(self) -> SearchResult:
         """The whole loop. Deterministic for a seed and a store: what the store knows is not measured again."""
         result = SearchResult([])
-        model: Model | None = None
+        predicted: Predicted | None = None
 
-        def fit(*_: np.ndarray) -> Model:
-            nonlocal model
-            model = self.learner.fit(result.points).model()
-            return model
+        def fit(*_: np.ndarray) -> Predicted:
+            nonlocal predicted
+            predicted = self._predictors(result.points).predicted()
+            return predicted
 
         budget = self.budget or Budget()
         error = np.inf if budget.accuracy is None else 1 - budget.accuracy
         limits = np.array([np.inf if budget.limit_ms is None else budget.limit_ms, error])
-        also = None
-        if budget.size_bytes is not None or budget.macs is not None:
-            also = lambda genotypes: self.learner.exceeded(genotypes, result.points, budget)  # noqa: E731
-        made_from = Search(self.space, self.design(), limits, fit, self.settings, self.seed, also)
+        limited: dict[int, Constraints | None] = {}
+
+        def also(genotypes: np.ndarray) -> np.ndarray:
+            if len(result.points) not in limited:  # once a round
+                limited[len(result.points)] = self.learner.exceeded(result.points, budget)
+            constraints = limited[len(result.points)]
+            assert constraints is not None
+            return constraints(genotypes)
+
+        made_from = Search(
+            self.space, self.design(), limits, fit, self.settings, self.seed, also if self.learner.exceeded([], budget) else None
+        )
         strategy = STRATEGIES[self.settings.strategy](made_from)
         number = 0
         while (asked := strategy.ask()) is not None:
             number += 1
-            promised = model.mean(asked) if model is not None else np.empty((0, 2))
+            promised = predicted.mean(asked) if predicted is not None else np.empty((0, 2))
             label = "profile" if number == 1 else f"search, round {number - 1}"
             found = self._measure(asked, label, believed_before=len(result.points))
             result.points += found
@@ -124,7 +133,7 @@ class Searcher:
                 )
                 strategy.limits[0] = budget.limit_ms / margin
             self._report_round(result)
-            if self.settings.strategy == "linas" and not self.learner.enough(result.points):
+            if strategy.predicts and not self.learner.enough(result.points):
                 if len(found) < len(asked):
                     raise self._too_noisy(len(asked) - len(found), len(asked))
                 break  # the space has no more, and all of it is measured
@@ -153,6 +162,14 @@ class Searcher:
         """What makes the device's predictors."""
         runs, shape = self.device.runs, self.bench.supernet.shape
         return Learner(self.architectures, shape, self.device.sequence_length, runs, self.statistic, self.seed)
+
+    def _predictors(self, points: list[Point]) -> Predictors:
+        """Those of ``points``, made once."""
+        made_from = tuple(point.measurement.key for point in points)
+        if made_from not in self._made:
+            self._made.clear()
+            self._made[made_from] = self.learner.fit(points)
+        return self._made[made_from]
 
     def _measure(self, genotypes: np.ndarray, label: str, believed_before: int = 0) -> list[Point]:
         wanted = [self.space.decode(row) for row in genotypes]
@@ -196,7 +213,7 @@ class Searcher:
     def _judge(self, result: SearchResult) -> None:
         """How good the final predictors are on what they have not seen, beside the noise of what they learn."""
         if self.learner.enough(result.points):
-            predictors = self.learner.fit(result.points)
+            predictors = self._predictors(result.points)
             result.latency_quality = {
                 str(self.device.runs[index]): predictor.quality for index, predictor in predictors.latency.items()
             }
@@ -218,7 +235,8 @@ class Searcher:
     def save_predictors(self, points: list[Point], folder: Path) -> None:
         """Write the predictors of ``points``, if these are enough to make any."""
         if self.learner.enough(points):
-            self.learner.fit(points).save(folder, points, self.device.name, self.device.host.fingerprint)
+            made_for = {"device": self.device.name, "host": self.device.host.fingerprint, "supernet": self.bench.supernet.key}
+            self._predictors(points).save(folder, points, **made_for)
 
     def key(self) -> str:
         """Everything a search's result depends on: what it starts from, settings, host, versions. Noise is not to be named."""
@@ -231,7 +249,7 @@ class Searcher:
                 "tokens": device.sequence_length,
                 "runs": device.runs,
                 "settings": self.settings.model_dump(),
-                "budget": str(self.budget),
+                "budget": self.budget and asdict(self.budget),
                 "seed": self.seed,
                 "versions": versions_of("onnxruntime", "openvino", "nncf", "catboost", "pymoo", "scikit-learn"),
             }

@@ -12,6 +12,7 @@ from instatune_deploy.report.table import Kept, Row, table
 from instatune_deploy.supernet.architecture import Architecture
 
 if TYPE_CHECKING:
+    from instatune_deploy.artifact.manifest import Budget, Manifest
     from instatune_deploy.pipeline.bench import Point
     from instatune_deploy.pipeline.search import Searcher
 
@@ -20,12 +21,15 @@ LOG_WIDTH = 120
 
 
 def say_if_full_fits(searcher: Searcher, result: SearchResult) -> None:
-    """A budget that the full model keeps already is worth a line: nothing has to be given up for it."""
+    """A budget that the full model keeps already is worth a line: nothing has to be given up for it.
+
+    Where an accuracy is asked for, the full model most often has it, and what is faster is looked for.
+    """
     full = searcher.bench.supernet.space.largest()
     fitting = [
         point for point in result.points if point.architecture == full and keeps(point, searcher.budget, searcher.statistic)
     ]
-    if searcher.budget is None or not fitting:
+    if searcher.budget is None or searcher.budget.accuracy is not None or not fitting:
         return
     best = min(fitting, key=lambda point: latency_ms(point, searcher.statistic))
     searcher.terminal.stage(
@@ -52,9 +56,7 @@ def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported) 
     console = Console(highlight=False, soft_wrap=True)  # paths stay whole, whatever the width
     console.print("(the artifact's latency is as the clock gave it; the others are on this host's nominal speed)")
     if manifest.budget is not None:
-        limit_ms = manifest.budget.limit_ms
-        of_it = "" if limit_ms is None else f" is {chosen.latency_ms / limit_ms:.0%} of it"
-        console.print(f"budget {manifest.budget.text}: kept, {chosen.latency_ms:.2f} ms ({searcher.statistic}){of_it}")
+        console.print(f"budget {manifest.budget.text}: kept, {', '.join(_kept_limits(manifest, manifest.budget))}")
     console.print(f"artifact: {exported.folder}", markup=False)
     console.print(f"check it anywhere: instatune-deploy verify {exported.folder}", markup=False)
 
@@ -81,6 +83,22 @@ def _show(searcher: Searcher, result: SearchResult, chosen: list[Row], handed_ov
     step = max(1, -(-len(others) // FRONT_ROWS))
     rows += [_row(searcher, point, "front") for point in others[::-1][::step]]
     _console().print(table(rows, searcher.statistic))
+
+
+def _kept_limits(manifest: Manifest, budget: Budget) -> list[str]:
+    """The artifact's own figure of everything that was limited."""
+    said = []
+    if budget.limit_ms is not None:
+        took = manifest.latency_ms.statistic_ms(budget.statistic)
+        said.append(f"{took:.2f} ms ({budget.statistic}) is {took / budget.limit_ms:.0%} of it")
+    if budget.size_bytes is not None:
+        said.append(f"{manifest.size_bytes / 1e6:.4g} MB are {manifest.size_bytes / budget.size_bytes:.0%} of it")
+    if budget.macs is not None:
+        macs = manifest.macs / manifest.batch_size
+        said.append(f"{macs / 1e9:.3g} G MACs are {macs / budget.macs:.0%} of it")
+    if budget.accuracy is not None:
+        said.append(f"{manifest.accuracy.validation:.2%} of the validation rows are right")
+    return said
 
 
 def _console() -> Console:

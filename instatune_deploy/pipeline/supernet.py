@@ -27,6 +27,7 @@ from instatune_deploy.pipeline.training import (
     training_rows,
     versions_of,
 )
+from instatune_deploy.search.strategies import check_strategy
 from instatune_deploy.supernet.shape import ModelShape
 from instatune_deploy.supernet.space import SearchSpace
 from instatune_deploy.terminal import Terminal
@@ -148,6 +149,7 @@ def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Term
     model = load_pretrained(inputs.model_folder, inputs.data.label_names, seed)
     network = SuperNetwork(model)
     space = SearchSpace.of(network.shape, inputs.settings.space, range(network.shape.layers))
+    check_strategy(inputs.settings.search.strategy, space)
     bf16 = computes_in_bf16()
     teacher = teacher_of(inputs, work, seed, bf16)
     key = supernet_key(inputs, space, teacher, seed, bf16)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,12 @@ STAGES = 20
 class Predictor:
     """Fitted on ``count`` measurements.
 
-    trees:    how many of CatBoost's count
-    relative: errors are shares of the value (latency), or in its unit (accuracy)
+    trees:    how many of CatBoost's count: those that held-out measurements gain most by
+    relative: errors are shares of what is predicted (latency), or in its unit (accuracy)
     errors:   (count,) what it was off by on each measurement when it had not seen it, in increasing order, without sign
     quality:  the same in figures
+
+    The number of trees is chosen by the same errors, so they are a little too small, the less the more measurements there are.
     """
 
     linear: Linear
@@ -50,8 +52,11 @@ class Predictor:
         return len(self.errors)
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray, names: list[str], *, relative: bool, seed: int) -> Predictor:
-        """x: (n, features); y: (n,) milliseconds or accuracy.
+    def fit(
+        cls, x: np.ndarray, y: np.ndarray, names: list[str], *, relative: bool, seed: int, groups: np.ndarray | None = None
+    ) -> Predictor:
+        """x: (n, features); y: (n,) milliseconds or accuracy; groups: (n,) which network each is of, where one is measured
+        several times: none is judged by itself.
 
         ``BadInput`` for too few or unusable measurements.
         """
@@ -67,10 +72,12 @@ class Predictor:
             baseline, pool = linear.predict(unseen), Pool(unseen, feature_names=names)
             return np.array([baseline, *(baseline + more for more in boosted.staged_predict(pool, eval_period=STAGE))])
 
-        guessed = held_out(staged, x, y, seed)
-        errors = np.abs(guessed - y) / (np.abs(y) if relative else 1.0)
+        guessed = held_out(staged, x, y, seed, groups)
+        errors = np.abs(guessed - y) / (np.maximum(np.abs(guessed), 1e-9) if relative else 1.0)
         best = int(errors.mean(axis=1).argmin())
         how = quality(guessed[best], y)
+        if groups is not None:
+            how = replace(how, count=len(np.unique(groups)))
         return cls(*_fitted(x, y, names, relative, seed), best * STAGE, names, relative, np.sort(errors[best]), how)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
@@ -84,7 +91,7 @@ class Predictor:
         """Between what a measurement of each will lie with probability ``level``: (n, features) -> lower and upper, (n,) each.
 
         Conformal (cross-conformal prediction; Vovk, 2015): as wide as the errors on held-out measurements were, whatever
-        their distribution.
+        their distribution. Of n measurements at most n / (n + 1) can be said; for more the largest error stands.
         """
         predicted = self.predict(x)
         rank = math.ceil((self.count + 1) * level)

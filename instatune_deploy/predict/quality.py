@@ -44,16 +44,23 @@ def quality(predicted: np.ndarray, measured: np.ndarray) -> Quality:
 
 
 def held_out(
-    fit_predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray, seed: int
+    fit_predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    x: np.ndarray,
+    y: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predictions by `FOLDS`-fold cross-validation, (..., n): of every measurement by a model that was fitted without it.
 
     fit_predict: (x of the others, y of the others, x of the held-out) -> predictions of the held-out, (..., held-out); the
                  dimensions before may be several models
+    groups:      (n,) int: measurements of one number are of one thing, and held out together; each its own when not given
     """
-    order = np.random.default_rng(seed).permutation(len(y))
-    tests = [order[fold::FOLDS] for fold in range(FOLDS)]
-    found = [fit_predict(x[train := np.setdiff1d(order, test)], y[train], x[test]) for test in tests]
+    each = np.arange(len(y)) if groups is None else groups
+    order = np.random.default_rng(seed).permutation(np.unique(each))
+    tests = [np.flatnonzero(np.isin(each, order[fold::FOLDS])) for fold in range(FOLDS)]
+    tests = [test for test in tests if len(test)]
+    found = [fit_predict(x[train := np.setdiff1d(np.arange(len(y)), test)], y[train], x[test]) for test in tests]
     predicted = np.empty((*found[0].shape[:-1], len(y)))
     for test, values in zip(tests, found, strict=True):
         predicted[..., test] = values

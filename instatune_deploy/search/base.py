@@ -15,15 +15,15 @@ Constraints = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Model:
+class Predicted:
     """What predictors say: the objectives, and how far off they may be, as a standard deviation."""
 
     mean: Objectives
     spread: Objectives
 
 
-Fit = Callable[[np.ndarray, np.ndarray], Model]
-"""(n, genes) and their measured objectives, (n, m) -> a model of anything."""
+Fit = Callable[[np.ndarray, np.ndarray], Predicted]
+"""(n, genes) and their measured objectives, (n, m) -> what is predicted of anything."""
 
 
 class Space(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from instatune_deploy.errors import BadInput
@@ -11,6 +13,16 @@ from instatune_deploy.search.rounds import Strategy
 MOST_GENOTYPES = 100_000
 
 
+def check_size(space: Space) -> None:
+    """``BadInput`` for a space that is too large to be written down."""
+    genotypes = float(np.prod(space.choices.astype(float)))
+    if genotypes > MOST_GENOTYPES:
+        raise BadInput(
+            f"search.strategy 'exhaustive': the space has {genotypes:.3g} genotypes, more than {MOST_GENOTYPES}; "
+            "take 'linas', or a smaller space"
+        )
+
+
 class Exhaustive(Strategy):
     """``per_round`` at a time, the first round first. ``BadInput`` for a space that is too large to be written down."""
 
@@ -18,15 +30,10 @@ class Exhaustive(Strategy):
         self, space: Space, first: np.ndarray, limits: np.ndarray, also: Constraints | None = None, *, per_round: int
     ) -> None:
         super().__init__(space, first, limits, also)
-        genotypes = float(np.prod(space.choices.astype(float)))
-        if genotypes > MOST_GENOTYPES:
-            raise BadInput(
-                f"search.strategy 'exhaustive': the space has {genotypes:.3g} genotypes, more than {MOST_GENOTYPES}; "
-                "take 'linas', or a smaller space"
-            )
+        check_size(space)
         self.per_round = per_round
-        every = np.indices(tuple(space.choices.tolist())).reshape(len(space.choices), -1).T
-        self.every = np.unique(space.canonical(every.astype(np.int64)), axis=0)
+        every = np.array(list(itertools.product(*map(range, space.choices.tolist()))), dtype=np.int64)
+        self.every = np.unique(space.canonical(every), axis=0)
 
     def propose(self) -> np.ndarray:
         """The next ones in their order."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from instatune_deploy.search.base import Constraints, Fit, Model, Space
+from instatune_deploy.search.base import Constraints, Fit, Predicted, Space
 from instatune_deploy.search.gain import most_gained
 from instatune_deploy.search.nsga2 import optimise
 from instatune_deploy.search.pareto import front
@@ -21,6 +21,8 @@ class Linas(Strategy):
     rounds:    how often the predictors propose; per_round: how many each time
     stop_gain: a round that adds less than this share to the front's hypervolume is the last
     """
+
+    predicts = True
 
     def __init__(
         self,
@@ -41,53 +43,66 @@ class Linas(Strategy):
         self.fit, self.seed = fit, seed
         self.rounds, self.per_round, self.stop_gain = rounds, per_round, stop_gain
         self.population, self.generations = population, generations
+        self._before = 0
 
     def propose(self) -> np.ndarray:
         """Of the last population that NSGA-II makes of the predictors: their front, and what is near it."""
         nothing = self.measured[:0]
         if len(self.volumes) > self.rounds or self._stands_still():
             return nothing
-        model = self.fit(self.measured, self.objectives)
+        predicted = self.fit(self.measured, self.objectives)
         bounded = np.isfinite(self.limits)
         limited = bounded.any() or self.also is not None
-        best = self._best(model, (lambda x: self.exceeded(x, model.mean(x))) if limited else None)
+        best = self._best(predicted, (lambda x: self.exceeded(x, predicted.mean(x))) if limited else None)
         if len(best) == 0:
             # nothing is predicted to keep the limits: look at what comes nearest
-            return self._nearest(model)
+            return self._nearest(predicted)
         unseen = self.unknown(best)
         if len(unseen) == 0:
             return nothing
-        assert self.reference is not None
         rng = np.random.default_rng([self.seed, len(self.volumes)])
-        mean, spread = model.mean(unseen), model.spread(unseen)
-        reference = np.minimum(self.reference, self.limits)
+        mean, spread = predicted.mean(unseen), predicted.spread(unseen)
         # of what keeps the limits, the best in the rest is what somebody asks for: at its end, the front gains little by it
         free = np.flatnonzero(~bounded)[::-1]
-        wanted = [int(mean[:, free[0]].argmin())] if limited and len(free) else []
-        return unseen[most_gained(self.kept_objectives(), mean, spread, reference, self.per_round, rng, wanted)]
+        able = np.flatnonzero((mean < self.worst).all(axis=1))
+        wanted = [int(able[mean[able, free[0]].argmin()])] if limited and len(free) and len(able) else []
+        return unseen[most_gained(self.kept_objectives(), mean, spread, self.reference, self.per_round, rng, wanted)]
 
-    def _nearest(self, model: Model) -> np.ndarray:
-        """What is predicted to exceed the limits least, in shares of them."""
-        unseen = self.unknown(self._best(model, None))
+    def _nearest(self, predicted: Predicted) -> np.ndarray:
+        """What is predicted to exceed the limits least."""
+        unseen = self.unknown(self._best(predicted, None))
+        unseen = unseen[(predicted.mean(unseen) < self.worst).all(axis=1)] if len(unseen) else unseen
         if len(unseen) == 0:
             return unseen
-        excess = self.exceeded(unseen, model.mean(unseen)).max(axis=1)
+        excess = self.exceeded(unseen, predicted.mean(unseen)).max(axis=1)
         return unseen[np.argsort(excess, kind="stable")][: self.per_round]
 
-    def _best(self, model: Model, constraints: Constraints | None) -> np.ndarray:
+    def _best(self, predicted: Predicted, constraints: Constraints | None) -> np.ndarray:
         return optimise(
             self.space,
-            model.mean,
+            predicted.mean,
             population=self.population,
             generations=self.generations,
             seed=self.seed + len(self.volumes),
-            start=self.measured[front(self.objectives)],
+            start=np.concatenate([self.measured[front(self.objectives)], self._kept_front()]),
             constraints=constraints,
             whole=True,
         )
 
+    def _kept_front(self) -> np.ndarray:
+        """Of what keeps all limits."""
+        exceeded = self.exceeded(self.measured, self.objectives)
+        kept = np.flatnonzero((exceeded <= 0).all(axis=1)) if exceeded.shape[1] else np.empty(0, dtype=np.int64)
+        return self.measured[kept[front(self.objectives[kept])]]
+
+    def tell(self, measured: np.ndarray, objectives: np.ndarray) -> None:
+        """As in `Strategy`."""
+        self._before = len(self.measured)
+        super().tell(measured, objectives)
+
     def _stands_still(self) -> bool:
-        if len(self.volumes) < 2 or self.volumes[-1] == 0:  # nothing keeps the limits yet
+        after = self.volume(len(self.measured))
+        if len(self.volumes) < 2 or after == 0:  # nothing keeps the limits yet
             return False
-        before, after = self.volumes[-2:]
-        return after - before < self.stop_gain * after
+        # both as the limits are known now
+        return after - self.volume(self._before) < self.stop_gain * after

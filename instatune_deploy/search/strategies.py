@@ -10,7 +10,7 @@ import numpy as np
 from instatune_deploy.config import SearchSettings
 from instatune_deploy.search.base import Constraints, Fit, Space
 from instatune_deploy.search.evolution import Evolution
-from instatune_deploy.search.exhaustive import Exhaustive
+from instatune_deploy.search.exhaustive import Exhaustive, check_size
 from instatune_deploy.search.linas import Linas
 from instatune_deploy.search.random import Random
 from instatune_deploy.search.rounds import Strategy
@@ -68,6 +68,12 @@ def random(search: Search) -> Strategy:
 def exhaustive(search: Search) -> Strategy:
     """Everything."""
     return Exhaustive(search.space, search.first, search.limits, search.also, per_round=search.settings.per_round)
+
+
+def check_strategy(name: str, space: Space) -> None:
+    """``BadInput`` for a strategy that cannot search ``space``, before anything is trained for it."""
+    if name == "exhaustive":
+        check_size(space)
 
 
 STRATEGIES: dict[str, Callable[[Search], Strategy]] = {

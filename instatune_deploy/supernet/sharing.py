@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,20 +42,21 @@ class _Remembering:
             return self.compute(*positional, **named)
         if self.before is None or not self._same(positional, named):
             output = self.compute(*positional, **named)
-            self.before = positional, named, _versions(positional, named), output
+            self.before = positional, named, _versions([*positional, *named.values(), output]), output
         return self.before[-1]
 
     def _same(self, positional: tuple[Any, ...], named: dict[str, Any]) -> bool:
         assert self.before is not None
-        first, first_named, versions, _ = self.before
+        first, first_named, versions, output = self.before
         if len(first) != len(positional) or first_named.keys() != named.keys():
             return False
         pairs = [*zip(first, positional, strict=True), *((value, named[name]) for name, value in first_named.items())]
         # by identity: to compare what lies on a GPU would wait for it
         equal = (one is other or (isinstance(one, int) and one == other) for one, other in pairs)
-        return all(equal) and versions == _versions(positional, named)
+        return all(equal) and versions == _versions([*positional, *named.values(), output])
 
 
-def _versions(positional: tuple[Any, ...], named: dict[str, Any]) -> list[int]:
-    """How often each tensor was changed in place."""
-    return [value._version for value in (*positional, *named.values()) if isinstance(value, torch.Tensor)]
+def _versions(values: Iterable[Any]) -> list[int]:
+    """How often each tensor was changed in place; those of inference mode do not say, and nobody trains with them."""
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    return [0 if value.is_inference() else value._version for value in tensors]

@@ -20,9 +20,9 @@ class SearchSpace:
     """Depth, heads per layer and MLP width per layer; the largest choice of each is the full model's own.
 
     All choices increase. 0 heads, or an MLP width of 0, are choices like others: the layer's attention, or its MLP, is
-    gone. A layer of both is dropped, so the network is one without that layer. A network without any attention would look at
-    one token alone: there the last kept layer has the smallest number of heads that is not 0, and the smallest such width,
-    too, where there would be no layer at all.
+    gone. A layer of both is dropped, so the network is one without that layer. The last kept layer always has attention, the
+    smallest number of heads that is not 0 where 0 is chosen: a classifier looks at one token, and all networks learn to gather
+    what it needs there in their last layer. One without it would be at chance unless it was trained for itself.
 
     layer_order: layers, most important first; only to keep layers by ``importance``. ``BadInput`` when it is missing then.
 
@@ -133,11 +133,8 @@ class SearchSpace:
         heads = np.array(self.heads)[genotypes[:, 1 : 1 + self.layers]] * kept
         widths = np.array(self.mlp_widths)[genotypes[:, 1 + self.layers : self.genes]] * kept
         last = self.layers - 1 - kept[:, ::-1].argmax(axis=1)
-        for sizes, choices, lacking in (
-            (widths, self.mlp_widths, ~present(heads, widths).any(axis=1)),
-            (heads, self.heads, ~heads.any(axis=1)),
-        ):
-            sizes[lacking, last[lacking]] = _least(choices)
+        lacking = heads[np.arange(len(heads)), last] == 0
+        heads[lacking, last[lacking]] = _least(self.heads)
         return heads, widths
 
     def decode(self, genotype: np.ndarray) -> Architecture:
@@ -166,11 +163,12 @@ class SearchSpace:
     def _depth(self, architecture: Architecture) -> int | None:
         """The smallest depth that can build it; None when none can."""
         known = set(architecture.heads) <= set(self.heads) and set(architecture.mlp_widths) <= set(self.mlp_widths)
-        if not known or not any(architecture.heads):
+        if not known or not architecture.heads[-1]:
             return None
         for depth in self.depths:
             kept = self.kept_layers(depth)
-            if architecture.layers == kept or (self.drops_layers and set(architecture.layers) <= set(kept)):
+            fewer = self.drops_layers and set(architecture.layers) <= set(kept) and architecture.layers[-1] == kept[-1]
+            if architecture.layers == kept or fewer:
                 return depth
         return None
 
@@ -199,16 +197,21 @@ class SearchSpace:
 
     def count(self) -> int:
         """Number of different architectures."""
-        every = self._ways(len(self.heads) * len(self.mlp_widths))
-        return every - self._ways(len(self.mlp_widths)) if self.heads[0] == 0 else every
+        # networks with another last layer are others; the last one has attention and is never dropped
+        before: dict[int, list[set[int]]] = {}
+        for depth in self.depths:
+            *others, last = self.kept_layers(depth)
+            before.setdefault(last, []).append(set(others))
+        of_last = sum(heads > 0 for heads in self.heads) * len(self.mlp_widths)
+        return of_last * sum(self._ways(sets) for sets in before.values())
 
-    def _ways(self, per_layer: int) -> int:
-        """Number of networks, none at all among them where layers are dropped, when each layer has so many choices."""
+    def _ways(self, sets: list[set[int]]) -> int:
+        """Number of ways to choose the layers of any of ``sets``."""
+        per_layer = len(self.heads) * len(self.mlp_widths)
         if not self.drops_layers:
-            return sum(per_layer**depth for depth in self.depths)
-        # any of the layers that a depth keeps may be dropped; depths may share layers, so layer by layer:
-        # in how many ways can those so far be chosen so that just these depths (bits of a number) keep all that are there?
-        sets = [set(self.kept_layers(depth)) for depth in self.depths]
+            return sum(per_layer ** len(kept) for kept in sets)
+        # any of them may be dropped; sets may share layers, so layer by layer:
+        # in how many ways can those so far be chosen so that just these sets (bits of a number) hold all that are there?
         sets = [kept for kept in sets if not any(kept < other for other in sets)]
         ways = {(1 << len(sets)) - 1: 1}
         for layer in range(self.layers):

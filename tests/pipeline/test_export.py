@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from instatune_deploy.artifact.graph_files import GraphFiles
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.artifact.verify import check_files
 from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, VerificationFailed
@@ -63,12 +64,30 @@ def test_finished_files_that_are_less_accurate_are_not_handed_over(unmade: Place
 
 def test_none_keeps_the_budget_on_the_finished_files(unmade: Place) -> None:
     unmade.fake.slower = lambda deployment: 10.0
-    with pytest.raises(NoArchitectureFits, match="did not keep it on their finished files"):
+    with pytest.raises(NoArchitectureFits, match=r"the finished files of the \d networks tried did not keep"):
         unmade.job(BUDGET).run()
     tried = unmade.fake.remeasured
     assert len(set(tried)) == len(tried)
     assert 2 <= len(tried) <= ATTEMPTS
     assert entries(unmade.output) == []
+
+
+def test_what_grew_too_large_is_not_tried_again_and_again(unmade: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO's finished files are larger than what was measured: others in it would be as well, ONNX Runtime's are not."""
+    asked: list[str] = []
+
+    def size_bytes(files: GraphFiles, folder: Path) -> int:
+        asked.append(files.names[0])
+        return 10**9 if len(files.names) == 2 else 10**4
+
+    monkeypatch.setattr(GraphFiles, "size_bytes", size_bytes)
+    unmade.job("size:1MB").run()
+    assert asked.count("openvino_model.xml") == 1
+    assert "the finished files take 1000 MB, more than 1 MB; the next best is tried" in unmade.said
+    manifest = read_manifest(unmade.artifact)
+    assert (manifest.runtime, manifest.size_bytes) == ("onnxruntime", 10**4)
+    unmade.job("size:1MB").run()
+    assert "made before, its files are unchanged, reused" in unmade.said
 
 
 def test_finished_files_whose_latency_cannot_be_believed(unmade: Place) -> None:

@@ -248,6 +248,26 @@ def test_a_failed_run_leaves_the_older_artifact(place: Place) -> None:
     assert folder_sha256(place.artifact) == before
 
 
+@pytest.mark.parametrize("strategy", ["nsga2", "random"])
+def test_strategies_without_predictors(place: Place, strategy: str) -> None:
+    """The same super-network, another search; what it hands over keeps the budget all the same."""
+    text = place.pipeline.read_text(encoding="utf-8")
+    place.pipeline.write_text(text.replace("search:\n", f"search:\n  strategy: {strategy}\n"), encoding="utf-8")
+    place.job(BUDGET).run()
+    assert "fine-tuned before" in place.said
+    assert "search, round 2: " in place.said
+    assert read_manifest(place.artifact).latency_ms.p90 <= 4
+    assert read_manifest(place.artifact).predicted is None
+
+
+def test_nothing_is_as_small(place: Place) -> None:
+    with pytest.raises(NoArchitectureFits) as caught:
+        place.job("size:1kB").run()
+    first, *nearest = caught.value.message.splitlines()
+    assert re.fullmatch(r"nothing keeps size:0\.001MB\. The nearest of \d+ measured:", first)
+    assert len(nearest) == 3
+
+
 def test_an_accuracy_is_reached_as_fast_as_can_be(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a size that the slower networks exceed."""
     shipped = lambda bench, artifact, deployment, split: accuracy_of(deployment.architecture)  # noqa: E731

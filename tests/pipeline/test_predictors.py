@@ -32,7 +32,7 @@ def measured(genotype: np.ndarray, run: Run) -> Point:
     deployment = Deployment(architecture, run.runtime, run.precision, run.threads, batch_size=1, sequence_length=24)
     took = timing(latency_of(architecture, run.runtime))
     measurement = Measurement(deployment, "tiny-cpu", f"{architecture} {run}", 1, "host", {}, {}, took, {})
-    return Point(architecture, run, measurement, accuracy_of(architecture) - 0.03 * (run.precision == "int8"))
+    return Point(architecture, run, measurement, accuracy_of(architecture) - 0.03 * (run.precision == "int8"), 1)
 
 
 def points(count: int, runs: tuple[Run, ...], seed: int = 0) -> list[Point]:
@@ -42,7 +42,7 @@ def points(count: int, runs: tuple[Run, ...], seed: int = 0) -> list[Point]:
 
 
 def test_latency_by_run_and_accuracy_by_kind() -> None:
-    model = LEARNER.fit(points(60, LEARNER.runs)).model()
+    model = LEARNER.fit(points(60, LEARNER.runs)).predicted()
     unseen = points(40, LEARNER.runs, seed=1)
     space = DeploymentSpace(SPACE, LEARNER.runs)
     genotypes = np.array([space.encode(point.architecture, point.run) for point in unseen])
@@ -58,7 +58,7 @@ def test_latency_by_run_and_accuracy_by_kind() -> None:
 
 def test_a_run_with_too_few_measurements_is_not_proposed() -> None:
     known = points(20, (ORT,)) + points(MIN_MEASUREMENTS - 1, (OPENVINO,))
-    model = LEARNER.fit(known).model()
+    model = LEARNER.fit(known).predicted()
     genotypes = np.array([[3, *[0] * 8, run] for run in range(3)])
     assert (model.mean(genotypes)[:, 0] == NEVER_MS).tolist() == [False, True, True]
 
@@ -89,20 +89,24 @@ def test_sizes_and_macs_are_known_before_they_are_measured() -> None:
     unseen = [sized(point) for point in points(20, LEARNER.runs, seed=1)]
     space = DeploymentSpace(SPACE, LEARNER.runs)
     genotypes = np.array([space.encode(point.architecture, point.run) for point in unseen])
-    said = LEARNER.size_bytes(genotypes, known)
+    said = LEARNER.size_bytes(known)(genotypes)
     for point, found in zip(unseen, said, strict=True):
         # of OpenVINO's fp32 nothing is known yet
         assert found == pytest.approx(0 if point.run == OPENVINO else point.measurement.size_bytes, rel=1e-6)
-    exceeded = LEARNER.exceeded(genotypes, known, Budget(size_bytes=20000, macs=2e6))
+    exceeded = LEARNER.exceeded(known, Budget(size_bytes=20000, macs=2e6))
+    nothing_known = LEARNER.exceeded([], Budget(20.0, size_bytes=1))
+    assert exceeded is not None
+    assert nothing_known is not None
     macs = [SHAPE.macs_of(point.architecture, 24) for point in unseen]
-    np.testing.assert_allclose(exceeded, np.column_stack([np.array(macs) / 2e6 - 1, said / 20000 - 1]))
-    assert LEARNER.exceeded(genotypes, [], Budget(20.0, size_bytes=1)).tolist() == [[-1]] * len(genotypes)
+    np.testing.assert_allclose(exceeded(genotypes), np.column_stack([np.array(macs) / 2e6 - 1, said / 20000 - 1]))
+    assert nothing_known(genotypes).tolist() == [[-1]] * len(genotypes)
+    assert LEARNER.exceeded(known, Budget(20.0, accuracy=0.8)) is None
 
 
 def test_what_is_saved_says_what_it_was_made_from_and_for(tmp_path: Path) -> None:
     known = points(20, (ORT, OPENVINO))
     predictors = LEARNER.fit(known)
-    predictors.save(tmp_path, known, "tiny-cpu", "f1")
+    predictors.save(tmp_path, known, device="tiny-cpu", host="f1", supernet="s1")
     assert sorted(path.stem for path in tmp_path.glob("*.cbm")) == [
         "accuracy",
         "latency-onnxruntime-fp32-1-cpu",
@@ -110,10 +114,13 @@ def test_what_is_saved_says_what_it_was_made_from_and_for(tmp_path: Path) -> Non
     ]
     saved = read_json(tmp_path / "latency-openvino-fp32-1-cpu.json")
     assert saved["measurements"] == [point.measurement.key for point in known if point.run == OPENVINO]
-    made_for = {"device": "tiny-cpu", "host": "f1", "space": SPACE.to_json(), "tokens": 24}
+    runs = [list(run) for run in LEARNER.runs]
+    made_for = {"device": "tiny-cpu", "host": "f1", "supernet": "s1", "shape": SHAPE.to_json(), "runs": runs}
+    made_for |= {"space": SPACE.to_json(), "tokens": 24}
     own = {**made_for, "run": list(OPENVINO), "statistic": "p90"}
     again = Predictor.load(tmp_path, "latency-openvino-fp32-1-cpu", own)
     x, _ = LEARNER.latency_sample(known, ORT)
     np.testing.assert_allclose(again.predict(x), predictors.latency[1].predict(x))
-    with pytest.raises(BadInput, match=r"accuracy\.json: made for another host \(f1, not f2\)"):
-        Predictor.load(tmp_path, "accuracy", {**made_for, "host": "f2"})
+    for name, other in (("host", "f2"), ("supernet", "s2"), ("tokens", 128)):
+        with pytest.raises(BadInput, match=rf"accuracy\.json: made for another {name} \({made_for[name]}, not {other}\)"):
+            Predictor.load(tmp_path, "accuracy", {**made_for, name: other})

@@ -65,7 +65,7 @@ def test_nothing_fits() -> None:
         ranked(RESULT, Budget(1.5, "p90"), "p90")
     # 2.0 ms with its upper limit of 2.04, 5% more of that and rounded up: 2.15 ms
     first, *nearest = caught.value.message.splitlines()
-    assert first == "nothing keeps p90:1.5ms; a budget of 2.15ms would do. The nearest of 4 measured:"
+    assert first == "nothing keeps p90:1.5ms; a budget of p90:2.15ms would do. The nearest of 4 measured:"
     assert nearest == [
         "  2.00 ms (p90), 70.0% accurate, 1.0 MB, 0.10 G MACs: 1 layer, heads 1, MLP 1; onnxruntime fp32, 1 thread",
         "  4.00 ms (p90), 80.0% accurate, 2.0 MB, 0.20 G MACs: 1 layer, heads 1, MLP 2; onnxruntime fp32, 1 thread",

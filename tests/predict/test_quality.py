@@ -37,6 +37,21 @@ def test_held_out_predicts_every_row_once_without_it() -> None:
     assert sorted(asked) == x.ravel().tolist()
 
 
+def test_what_is_of_one_thing_is_held_out_together() -> None:
+    groups = np.repeat(np.arange(7), 3)
+    x = groups[:, None].astype(float)
+    seen: list[float] = []
+
+    def fit_predict(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+        assert not set(x_train.ravel()) & set(x_test.ravel())
+        assert len(x_train) + len(x_test) == 21
+        seen.extend(x_test.ravel())
+        return x_test.ravel()
+
+    assert held_out(fit_predict, x, np.zeros(21), 0, groups).tolist() == groups.tolist()
+    assert sorted(seen) == groups.tolist()
+
+
 def test_held_out_of_several_models_at_once() -> None:
     x, y = np.arange(12.0).reshape(-1, 1), np.arange(12.0)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from instatune_deploy.search.base import Model, rows
+from instatune_deploy.search.base import Predicted, rows
 from instatune_deploy.search.gain import gains
 from instatune_deploy.search.linas import Linas
 from instatune_deploy.search.pareto import hypervolume
@@ -26,12 +26,12 @@ def certain(genotypes: np.ndarray) -> np.ndarray:
     return np.zeros((len(genotypes), 2))
 
 
-def truth(measured: np.ndarray, values: np.ndarray) -> Model:
+def truth(measured: np.ndarray, values: np.ndarray) -> Predicted:
     """Predictors that know."""
-    return Model(objectives, certain)
+    return Predicted(objectives, certain)
 
 
-def strategy(fit: Callable[[np.ndarray, np.ndarray], Model] = truth, limit: float = np.inf, **changes: float) -> Linas:
+def strategy(fit: Callable[[np.ndarray, np.ndarray], Predicted] = truth, limit: float = np.inf, **changes: float) -> Linas:
     settings = {"rounds": 4, "per_round": 6, "stop_gain": 0.0, "population": 40, "generations": 20, "seed": 0, **changes}
     return Linas(SPACE, fit, FIRST, np.array([limit, np.inf]), **settings)  # type: ignore[arg-type]
 
@@ -96,7 +96,7 @@ def test_what_could_not_be_measured_is_left_out_and_not_asked_again() -> None:
     asked = []
     seen: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def fit(measured: np.ndarray, values: np.ndarray) -> Model:
+    def fit(measured: np.ndarray, values: np.ndarray) -> Predicted:
         seen.append((measured, values))
         return truth(measured, values)
 
@@ -153,7 +153,6 @@ def test_a_round_is_what_gains_most_together() -> None:
     first = linas.ask()
     assert first is not None
     linas.tell(first, objectives(first))
-    assert linas.reference is not None
     proposed = linas.ask()
     assert proposed is not None
     assert len(proposed) == 3
@@ -166,6 +165,39 @@ def test_a_round_is_what_gains_most_together() -> None:
     assert together > alone
 
 
+def test_the_end_of_the_limit_is_asked_for_in_every_round() -> None:
+    """The most accurate that keeps it: what somebody wants who names a limit."""
+    linas = strategy(limit=12.0, per_round=1, rounds=1, population=200)
+    asked = run(linas)
+    every = SPACE.all()
+    unseen = np.array([row for row in rows(every) if row not in set(rows(asked[0]))])
+    kept = unseen[objectives(unseen)[:, 0] <= 12.0]
+    assert objectives(asked[1])[0, 1] == objectives(kept)[:, 1].min()
+
+
+def test_both_limits_together() -> None:
+    """Nothing is free then: what gains most is asked for, and keeps both as it is predicted."""
+    linas = Linas(SPACE, truth, FIRST, np.array([14.0, 45.0]), rounds=3, per_round=4, stop_gain=0, population=60,
+                  generations=20, seed=0)  # fmt: skip
+    for wanted in run(linas)[1:]:
+        assert (objectives(wanted) <= [14.0, 45.0]).all()
+
+
+def test_what_is_never_to_be_run_is_not_proposed() -> None:
+    """Its cost is beyond all that was measured, whatever it promises, also where nothing limits the cost."""
+
+    def with_one_never(genotypes: np.ndarray) -> np.ndarray:
+        never = genotypes[:, 1] == 3
+        return objectives(genotypes) + np.column_stack([1e9 * never, -30.0 * never])
+
+    fit = lambda *_: Predicted(with_one_never, certain)  # noqa: E731
+    for limits in ([np.inf, np.inf], [np.inf, 45.0], [np.inf, 1.0], [0.5, np.inf]):
+        linas = Linas(SPACE, fit, FIRST, np.array(limits), lambda x: x[:, :1] - 1.0, rounds=3, per_round=4, stop_gain=0,
+                      population=60, generations=20, seed=0)  # fmt: skip
+        for wanted in run(linas)[1:]:
+            assert (wanted[:, 1] != 3).all()
+
+
 def test_uncertain_ones_are_tried_where_the_certain_ones_gain_nothing() -> None:
     """Predictors that see no gain anywhere, but do not trust themselves."""
 
@@ -175,8 +207,8 @@ def test_uncertain_ones_are_tried_where_the_certain_ones_gain_nothing() -> None:
     def unsure(genotypes: np.ndarray) -> np.ndarray:
         return np.full((len(genotypes), 2), 20.0)
 
-    assert len(run(strategy(lambda *_: Model(flat, certain), rounds=1))) == 1
-    assert len(run(strategy(lambda *_: Model(flat, unsure), rounds=1))) == 2
+    assert len(run(strategy(lambda *_: Predicted(flat, certain), rounds=1))) == 1
+    assert len(run(strategy(lambda *_: Predicted(flat, unsure), rounds=1))) == 2
 
 
 def test_the_same_for_a_seed() -> None:

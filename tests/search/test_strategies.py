@@ -9,11 +9,11 @@ import pytest
 
 from instatune_deploy.config import SearchSettings
 from instatune_deploy.errors import BadInput
-from instatune_deploy.search.base import Model, rows
+from instatune_deploy.search.base import Predicted, rows
 from instatune_deploy.search.exhaustive import Exhaustive
 from instatune_deploy.search.pareto import hypervolume
 from instatune_deploy.search.rounds import Strategy
-from instatune_deploy.search.strategies import STRATEGIES, Search
+from instatune_deploy.search.strategies import STRATEGIES, Search, check_strategy
 
 from .conftest import Vectors
 from .test_linas import FIRST, SPACE, objectives, truth
@@ -74,6 +74,45 @@ def test_what_could_not_be_measured_is_not_asked_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_lost_round_under_limits_that_need_no_measuring(name: str) -> None:
+    """The second round is lost whole: an empty list of measurements, as whoever measures would give it."""
+    settings = SearchSettings(rounds=4, per_round=7, stop_gain=0.0, population=40, generations=20)
+    also = lambda x: np.asarray(SPACE.choices)[x[:, 1].astype(int)][:, None] - 5.0  # noqa: E731 - an index: integers only
+    search = STRATEGIES[name](Search(SPACE, FIRST, np.array([40.0, np.inf]), truth, settings, 0, also))
+    for number in range(4):
+        wanted = search.ask()
+        if wanted is None:
+            break
+        kept = np.array([list(row) for row in wanted if number != 1]).reshape(-1, 5)
+        search.tell(kept, objectives(wanted)[: len(kept)])
+    assert search.measured.dtype == np.int64
+
+
+def test_what_is_just_at_a_limit_counts() -> None:
+    """An accuracy is a share of rows: many are equal, and those at the limit keep it."""
+    search = strategy("random")
+    search.limits = np.array([np.inf, 45.0])
+    search.tell(FIRST[:2], np.array([[10.0, 50.0], [30.0, 40.0]]))
+    search.tell(FIRST[2:3], np.array([[20.0, 45.0]]))
+    search.tell(FIRST[3:4], np.array([[15.0, 45.0]]))
+    assert search.volumes[0] < search.volumes[1] < search.volumes[2]
+    assert search.exceeded(FIRST[:2], np.array([[10.0, 50.0], [30.0, 45.0]])).tolist() == [[0.5], [0.0]]  # of a span of 10
+
+
+def test_limits_of_what_needs_no_measuring() -> None:
+    """What exceeds them is measured when a design has it, and is no progress."""
+    also = lambda x: (x[:, :1] - 0.5).astype(float)  # noqa: E731 - the first gene must be 0
+    search = STRATEGIES["linas"](
+        Search(SPACE, FIRST, np.full(2, np.inf), truth, SearchSettings(rounds=3, stop_gain=0.0), 0, also)
+    )
+    asked = run(search)
+    assert (asked[0][:, 0] == 1).any()
+    assert all((wanted[:, 0] == 0).all() for wanted in asked[1:])
+    kept = search.measured[:, 0] == 0
+    assert search.volumes[-1] == hypervolume(search.objectives[kept], search.reference)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_small_space_is_measured_whole_at_the_most(name: str) -> None:
     small = Vectors(np.array([2, 4, 1, 1, 4]))
     first = FIRST * (small.choices > 1)
@@ -97,7 +136,7 @@ def test_predictors_beat_generations_and_those_chance() -> None:
     def volume(name: str, seed: int) -> float:
         settings = SearchSettings(rounds=8, per_round=8, stop_gain=0.0, population=60, generations=30)
         first = np.random.default_rng(seed).integers(0, 4, (16, 8))
-        fit = lambda *_: Model(worth, lambda x: np.zeros((len(x), 2)))  # noqa: E731
+        fit = lambda *_: Predicted(worth, lambda x: np.zeros((len(x), 2)))  # noqa: E731
         search = STRATEGIES[name](Search(space, first, np.full(2, np.inf), fit, settings, seed))
         run(search, worth)
         return hypervolume(search.objectives, np.array([90.0, 51.0]))
@@ -119,6 +158,19 @@ def test_children_are_of_those_that_keep_the_limit() -> None:
 def test_exhaustive_refuses_what_is_too_large() -> None:
     with pytest.raises(BadInput, match=r"the space has 1\.05e\+06 genotypes, more than 100000; take 'linas', or a smaller space"):
         Exhaustive(Vectors(np.full(10, 4)), np.zeros((1, 10), dtype=np.int64), np.full(2, np.inf), per_round=5)
+
+
+def test_a_strategy_that_cannot_search_a_space_is_refused_before_anything_is_trained() -> None:
+    deep = Vectors(np.array([2] + [1] * 70))
+    for name in STRATEGIES:
+        check_strategy(name, deep)
+    assert (
+        len(run(Exhaustive(deep, np.zeros((1, 71), dtype=np.int64), np.full(2, np.inf), per_round=5), lambda x: x[:, :2] + 1.0))
+        == 2
+    )
+    check_strategy("linas", Vectors(np.full(40, 4)))
+    with pytest.raises(BadInput, match="the space has"):
+        check_strategy("exhaustive", Vectors(np.full(40, 4)))
 
 
 def test_settings_name_the_strategies_there_are() -> None:

@@ -97,11 +97,11 @@ def test_count_where_depths_share_layers(
 
 
 def test_count_of_crossing_depths() -> None:
-    # six layers: depth 4 keeps 0 2 3 5, depth 5 keeps 0 1 2 4 5; both 0 2 5. A layer: 3 choices and none; no heads: 1 and none
+    # six layers: depth 4 keeps 0 2 3 5, depth 5 keeps 0 1 2 4 5; both 0 2 5. A layer: 3 choices and none; the last: one head
     space = SearchSpace(6, (4, 5), (0, 1), (0, 2))
     assert space.kept_layers(4) == (0, 2, 3, 5)
     assert space.kept_layers(5) == (0, 1, 2, 4, 5)
-    assert space.count() == (4**4 + 4**5 - 4**3) - (2**4 + 2**5 - 2**3)
+    assert space.count() == 2 * (4**3 + 4**4 - 4**2)
     assert len(np.unique(space.canonical(all_genotypes(space)), axis=0)) == space.count()
 
 
@@ -118,17 +118,21 @@ def test_layers_without_anything_are_dropped() -> None:
     assert space.encode(Architecture((3,), (1,), (8,))).tolist() == [0, 0, 2, 2, 1, 0, 2, 2, 1]
 
 
-def test_a_network_without_attention_is_mended() -> None:
+def test_the_last_layer_always_has_attention() -> None:
     space = SearchSpace(4, (2, 3), (0, 1, 2), (0, 8, 16))
     nothing = np.zeros(9, dtype=np.int64)
-    assert space.decode(nothing) == Architecture((3,), (1,), (8,))
+    assert space.decode(nothing) == Architecture((3,), (1,), (0,))
     headless = np.array([1, 0, 0, 0, 0, 1, 2, 0, 0])
     assert space.decode(headless) == Architecture((0, 1, 3), (0, 0, 1), (8, 16, 0))
+    # with attention elsewhere: the last layer's is there all the same
+    assert space.decode(np.array([1, 2, 2, 2, 0, 1, 1, 1, 2])) == Architecture((0, 1, 3), (2, 2, 1), (8, 8, 16))
     assert Architecture((0, 3), (0, 0), (8, 8)) not in space
+    assert Architecture((0, 3), (2, 0), (8, 8)) not in space
+    assert Architecture((0, 1), (2, 2), (8, 8)) not in space  # the last layer dropped
     assert Architecture((0, 3), (0, 1), (8, 0)) in space
     heads_only = SearchSpace(2, (2,), (0, 4), (8,))
     assert heads_only.decode(np.zeros(5, dtype=np.int64)) == Architecture((0, 1), (0, 4), (8, 8))
-    assert heads_only.count() == 3
+    assert heads_only.count() == 2
 
 
 def test_count_by_hand() -> None:

@@ -9,6 +9,7 @@ make up for each other is in it, which `taylor` does not see; and unlike `second
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 
 import torch
 
@@ -65,10 +66,11 @@ def cheapest_first(cost: torch.Tensor) -> list[int]:
 def gradient_moments(network: SuperNetwork, batches: Iterable[Batch]) -> dict[Place, torch.Tensor]:
     """Sum over tokens of g g^T, g the gradient of a row's loss by what a `Place` gives: (hidden, hidden) float64 each."""
     moments: dict[Place, torch.Tensor] = {}
-    for _, found in with_gradients(network, batches, "outputs"):
-        for place, _, gradient in found:
-            # the batch's loss is the mean of its rows'; padding has no gradient
-            of_tokens = gradient.flatten(0, -2).float() * len(gradient)
-            product = (of_tokens.T @ of_tokens).double()
-            moments[place] = moments[place] + product if place in moments else product
+    with closing(with_gradients(network, batches, "outputs")) as found_by_batch:  # also when a user stops it
+        for _, found in found_by_batch:
+            for place, _, gradient in found:
+                # the batch's loss is the mean of its rows'; padding has no gradient
+                of_tokens = gradient.flatten(0, -2).float() * len(gradient)
+                product = (of_tokens.T @ of_tokens).double()
+                moments[place] = moments[place] + product if place in moments else product
     return moments

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
@@ -87,7 +87,7 @@ def watched(network: SuperNetwork, see: See) -> Iterator[None]:
 
 def with_gradients(
     network: SuperNetwork, batches: Iterable[Batch], of: Literal["inputs", "outputs"]
-) -> Iterator[tuple[Batch, list[tuple[Place, torch.Tensor, torch.Tensor]]]]:
+) -> Generator[tuple[Batch, list[tuple[Place, torch.Tensor, torch.Tensor]]], None, None]:
     """Each batch, and of every `Place` what goes into it, or what it gives, with the gradient of the batch's loss by that.
 
     The full network runs `undisturbed`; no gradients of weights are computed.
