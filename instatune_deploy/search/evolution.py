@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from instatune_deploy.search.base import Constraints, Space, rows
+from instatune_deploy.search.base import rows
 from instatune_deploy.search.nsga2 import Nsga2
 from instatune_deploy.search.rounds import Strategy
 
@@ -17,26 +17,11 @@ TRIES = 100
 class Evolution(Strategy):
     """The first round is the first population; ``per_round`` children a generation."""
 
-    def __init__(
-        self,
-        space: Space,
-        first: np.ndarray,
-        limits: np.ndarray,
-        also: Constraints | None = None,
-        *,
-        rounds: int,
-        per_round: int,
-        seed: int,
-    ) -> None:
-        super().__init__(space, first, limits, also)
-        self.rounds, self.seed, self.per_round = rounds, seed, per_round
-        self.nsga2: Nsga2 | None = None
-        self.asked = np.empty((0, len(space.choices)), dtype=np.int64)
+    nsga2: Nsga2 | None = None
+    asked: np.ndarray
 
     def propose(self) -> np.ndarray:
         """The next generation with anything new in it."""
-        if len(self.volumes) > self.rounds:
-            return self.measured[:0]
         if self.nsga2 is None:
             start = self.measured
             limited = self.exceeded(start[:1], self.objectives[:1]).shape[1]

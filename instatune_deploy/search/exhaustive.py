@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
@@ -29,9 +30,8 @@ class Exhaustive(Strategy):
     def __init__(
         self, space: Space, first: np.ndarray, limits: np.ndarray, also: Constraints | None = None, *, per_round: int
     ) -> None:
-        super().__init__(space, first, limits, also)
+        super().__init__(space, first, limits, also, rounds=math.inf, per_round=per_round)
         check_size(space)
-        self.per_round = per_round
         every = np.array(list(itertools.product(*map(range, space.choices.tolist()))), dtype=np.int64)
         self.every = np.unique(space.canonical(every), axis=0)
 

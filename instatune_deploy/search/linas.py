@@ -18,7 +18,6 @@ from instatune_deploy.search.rounds import Strategy
 class Linas(Strategy):
     """Measures what its predictors say gains most.
 
-    rounds:    how often the predictors propose; per_round: how many each time
     stop_gain: a round that adds less than this share to the front's hypervolume is the last
     """
 
@@ -39,16 +38,15 @@ class Linas(Strategy):
         generations: int,
         seed: int,
     ) -> None:
-        super().__init__(space, first, limits, also)
-        self.fit, self.seed = fit, seed
-        self.rounds, self.per_round, self.stop_gain = rounds, per_round, stop_gain
+        super().__init__(space, first, limits, also, rounds=rounds, per_round=per_round, seed=seed)
+        self.fit, self.stop_gain = fit, stop_gain
         self.population, self.generations = population, generations
         self._before = 0
 
     def propose(self) -> np.ndarray:
         """Of the last population that NSGA-II makes of the predictors: their front, and what is near it."""
         nothing = self.measured[:0]
-        if len(self.volumes) > self.rounds or self._stands_still():
+        if self._stands_still():
             return nothing
         predicted = self.fit(self.measured, self.objectives)
         bounded = np.isfinite(self.limits)

@@ -16,16 +16,28 @@ BEYOND = 1e-3
 class Strategy(ABC):
     """`ask` for what to measure next, `tell` what came out, until `ask` gives nothing.
 
-    first:  (k, genes), the first round
-    limits: (m,), what each objective may be at most; infinity where it may be anything
-    also:   what else must be kept, and needs no measuring
+    first:     (k, genes), the first round
+    limits:    (m,), what each objective may be at most; infinity where it may be anything
+    also:      what else must be kept, and needs no measuring
+    rounds:    at most so many after the first; per_round: how many are measured in each
     """
 
     predicts: bool = False
     """Whether it makes predictors, for which a few measurements are not enough."""
 
-    def __init__(self, space: Space, first: np.ndarray, limits: np.ndarray, also: Constraints | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        first: np.ndarray,
+        limits: np.ndarray,
+        also: Constraints | None = None,
+        *,
+        rounds: float,
+        per_round: int,
+        seed: int = 0,
+    ) -> None:
         self.space, self.limits, self.also = space, limits, also
+        self.rounds, self.per_round, self.seed = rounds, per_round, seed
         self.measured = np.empty((0, len(space.choices)), dtype=np.int64)
         self.objectives = np.empty((0, len(limits)))
         self.known: set[tuple[int, ...]] = set()
@@ -39,6 +51,8 @@ class Strategy(ABC):
 
     def ask(self) -> np.ndarray | None:
         """(n, genes), none of it asked before; None when the search is over."""
+        if self._next is None and len(self.volumes) > self.rounds:
+            return None
         asked = self.propose() if self._next is None else self._next
         self._next = None
         fresh = self.unknown(asked)

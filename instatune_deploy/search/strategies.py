@@ -55,14 +55,16 @@ def linas(search: Search) -> Strategy:
 
 def nsga2(search: Search) -> Strategy:
     """NSGA-II on measurements."""
-    rounds = {"rounds": search.settings.rounds, "per_round": search.settings.per_round, "seed": search.seed}
-    return Evolution(search.space, search.first, search.limits, search.also, **rounds)
+    settings = search.settings
+    made_from = search.space, search.first, search.limits, search.also
+    return Evolution(*made_from, rounds=settings.rounds, per_round=settings.per_round, seed=search.seed)
 
 
 def random(search: Search) -> Strategy:
     """Anything."""
-    rounds = {"rounds": search.settings.rounds, "per_round": search.settings.per_round, "seed": search.seed}
-    return Random(search.space, search.first, search.limits, search.also, **rounds)
+    settings = search.settings
+    made_from = search.space, search.first, search.limits, search.also
+    return Random(*made_from, rounds=settings.rounds, per_round=settings.per_round, seed=search.seed)
 
 
 def exhaustive(search: Search) -> Strategy:
