@@ -155,20 +155,22 @@ class Predictors:
         return Predicted(self._mean, self._spread)
 
     def _mean(self, genotypes: np.ndarray) -> np.ndarray:
-        x, runs = self.learner.features(genotypes[:, :-1]), genotypes[:, -1]
-        milliseconds = np.full(len(genotypes), NEVER_MS)
-        for index, predictor in self.latency.items():
-            if (runs == index).any():
-                milliseconds[runs == index] = predictor.predict(x[runs == index])
-        return np.column_stack([milliseconds, 1 - self.accuracy.predict(self._of_kind(x, runs))])
+        latency, accuracy = self._told(genotypes, Predictor.predict, NEVER_MS)
+        return np.column_stack([latency, 1 - accuracy])
 
     def _spread(self, genotypes: np.ndarray) -> np.ndarray:
+        return np.column_stack(self._told(genotypes, Predictor.spread, 0.0))
+
+    def _told(
+        self, genotypes: np.ndarray, tell: Callable[[Predictor, np.ndarray], np.ndarray], unknown_ms: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the predictors tell of latency and of accuracy, (n,) each; ``unknown_ms`` in runs that have none."""
         x, runs = self.learner.features(genotypes[:, :-1]), genotypes[:, -1]
-        milliseconds = np.zeros(len(genotypes))
+        milliseconds = np.full(len(genotypes), unknown_ms)
         for index, predictor in self.latency.items():
             if (runs == index).any():
-                milliseconds[runs == index] = predictor.spread(x[runs == index])
-        return np.column_stack([milliseconds, self.accuracy.spread(self._of_kind(x, runs))])
+                milliseconds[runs == index] = tell(predictor, x[runs == index])
+        return milliseconds, tell(self.accuracy, self._of_kind(x, runs))
 
     def _of_kind(self, x: np.ndarray, runs: np.ndarray) -> np.ndarray:
         kinds = np.array([self.learner.kind(run) for run in self.learner.runs])[runs.astype(np.int64)]
