@@ -63,6 +63,17 @@ def finetune_cost(result: dict[str, Any]) -> str:
     return f"\n{markdown(result['rows'])}\n\n{said}.\n\n"
 
 
+def finetune_sharing(result: dict[str, Any]) -> str:
+    """Medians over the seeds, and how the networks were fine-tuned alone."""
+    shown = [{name: cell for name, cell in row.items() if not name.endswith("by seed")} for row in result["rows"]]
+    alone = result["settings"]["alone"]
+    ways = "; ".join(
+        f"{name}: from {way['start']}, learning rate {way['learning_rate']:g}, dropout {way['dropout']}"
+        for name, way in alone.items()
+    )
+    return f"\n{markdown(shown)}\n\nMedians over {result['settings']['seeds']} seeds. {ways[0].upper()}{ways[1:]}.\n\n"
+
+
 def finetune_macs(result: dict[str, Any]) -> str:
     """Medians over the seeds, and the paper's own rows."""
     shown = [row for row in result["rows"] if row["seed"] in {"median", ""}]
@@ -79,7 +90,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "profile-throughput": ("profile-throughput", profile_throughput),
     "profile-runtimes": ("profile-runtimes", rows),
     "finetune-cost": ("finetune-cost", finetune_cost),
-    "finetune-sharing": ("finetune-sharing", rows),
+    "finetune-sharing": ("finetune-sharing", finetune_sharing),
     "finetune-peers": ("finetune-peers", rows),
     "finetune-macs": ("finetune-macs", finetune_macs),
     "finetune-ablation": ("finetune-ablation", rows),

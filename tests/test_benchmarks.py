@@ -387,9 +387,28 @@ def test_macs_saved_are_medians_over_seeds() -> None:
     assert summary["far_end"]["3"] == {"test_points": 70.0, "test_points_lost": 20.0, "latency_saved": 0.6667}
 
 
-def test_the_worst_of_all_networks_is_reported() -> None:
-    cells = [{"subject": "a", "points": -0.2}, {"subject": "b", "points": -1.4}, {"subject": "c", "points": 0.3}]
-    assert sharing.worst(cells) == cells[1]
+def test_what_is_inherited_is_compared_with_both_ways_of_training_alone() -> None:
+    def cell(subject: str, target: float, ordinary: list[float], strongest: list[float]) -> dict[str, Any]:
+        differences = {sharing.ORDINARY: ordinary, sharing.STRONGEST: strongest}
+        return {"subject": subject, "target": target, "network": "n", "differences": differences}
+
+    cells = [
+        cell("a", 0.75, [0.01, 0.02, 0.03], [0.0, 0.0, 0.0]),
+        cell("b", 0.75, [-0.01, -0.02, 0.05], [-0.01, -0.01, -0.01]),
+        cell("a", 0.5, [0.0, 0.0, 0.0], [-0.03, -0.01, 0.0]),
+        cell("b", 0.35, [0.001, 0.0, 0.002], [0.0, 0.0, 0.01]),
+    ]
+    summary = sharing.summarised(cells)
+    assert summary["inherited_minus_standalone_points"] == {"0.75": 1.5, "0.5": 0.0, "0.35": 0.1}
+    assert summary["inherited_minus_strongest_points"] == {"0.75": -0.5, "0.5": -1.0, "0.35": 0.0}
+    assert summary["spread_points"]["inherited_minus_standalone_points"]["0.75"] == [-2.0, 5.0]
+    assert summary["worst_median"]["inherited_minus_standalone_points"] == {
+        "subject": "b",
+        "target": 0.75,
+        "network": "n",
+        "points": -1.0,
+    }
+    assert summary["worst_median"]["inherited_minus_strongest_points"]["subject"] in {"a", "b"}
 
 
 def test_a_pair_without_a_member_of_ours_is_counted() -> None:
@@ -409,7 +428,7 @@ def test_a_pair_without_a_member_of_ours_is_counted() -> None:
 
 KEYS = {
     "cost": {"step_time_ratio_low_cost", "step_time_ratio_high_cost"},
-    "sharing": {"inherited_minus_standalone_points", "worst_median"},
+    "sharing": {"inherited_minus_standalone_points", "inherited_minus_strongest_points", "worst_median"},
     "peers": {"minus_torch_pruning_points", "minus_first_layers_points", "pairs_without_ours"},
     "macs": {"macs_saved_at_0_points", "macs_saved_at_0_5_points", "macs_saved_at_1_point", "latency_saved_at_0_5_points"},
     "ablation": {"points_lost_without"},

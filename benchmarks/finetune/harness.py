@@ -100,21 +100,31 @@ class Bench:
         return min(tried, key=lambda item: tried[item])
 
     @cached_property
-    def way(self) -> Way:
-        """How networks are fine-tuned alone: of all ways the one that is best for them, by validation rows of one seed.
+    def ways(self) -> dict[Way, float]:
+        """Accuracy of every way of fine-tuning alone, on the validation rows of one seed (0 to 1).
 
-        Chosen once for all subjects, seeds and sizes, at the deepest network with layers alike of half the latency.
+        Tried once for all subjects, seeds and sizes, at the deepest network with layers alike of half the latency.
         """
         subject = TINY if self.quick else MOVIES
         item = at_target(self.uniform_ms, self.full_ms, WAY_TARGET)[0]
         # a smoke run has one of each start
         ways = [way for way in WAYS if (way.learning_rate, way.dropout) == (2e-4, "model")] if self.quick else WAYS
-        trainings = {way: self._alone(subject, 0, item, way) for way in ways}
+        trainings = {way: self.alone(subject, 0, item, way) for way in ways}
         self.workshop.make([Need(training) for training in trainings.values()])
         found = {way: self.workshop.made(training).accuracy("validation") for way, training in trainings.items()}
         for way, accuracy in found.items():
             click.echo(f"alone, {way}: {accuracy:.2%} on validation rows", err=True)
-        return best(found)
+        return found
+
+    @cached_property
+    def way(self) -> Way:
+        """The best way of all: part of it is the super-network's own recipe, for one size only."""
+        return best(self.ways)
+
+    @cached_property
+    def ordinary_way(self) -> Way:
+        """The best of those that fine-tune the small network from the pre-trained weights, as anybody would."""
+        return best({way: accuracy for way, accuracy in self.ways.items() if way.start == "pre-trained"})
 
     @cached_property
     def candidates(self) -> list[Architecture]:
@@ -137,11 +147,9 @@ class Bench:
         """The super-network of a seed, by the default recipe but for ``changes``."""
         return Training("super-network", subject, seed, changed(changes))
 
-    def alone(self, subject: str, seed: int, architecture: Architecture) -> Training:
-        """An architecture that is fine-tuned for itself, in the way that is best for such ones."""
-        return self._alone(subject, seed, architecture, self.way)
-
-    def _alone(self, subject: str, seed: int, architecture: Architecture, way: Way) -> Training:
+    def alone(self, subject: str, seed: int, architecture: Architecture, way: Way | None = None) -> Training:
+        """An architecture that is fine-tuned for itself; in the way that is best for such ones, or in ``way``."""
+        way = way or self.way
         return Training("alone", subject, seed, changed(way.changes), architecture, start=way.start)
 
     def full_alone(self, subject: str, seed: int) -> Training:
