@@ -1,4 +1,4 @@
-"""A budget as a user writes it: ``20ms``, ``p90:20ms``, ``size:30MB``, ``macs:2G``, ``accuracy:0.85``, or several of them."""
+"""A budget as a user writes it: ``20ms``, ``p90:20ms``, ``size:30MB``, ``memory:200MB``, ``macs:2G``, ``accuracy:0.85``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,16 @@ UNITS_MACS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 PARTS = {"": 1, "%": 100}
 """How many of each unit of an accuracy make a whole."""
 FORM = re.compile(r"(?:(?P<what>[^:]*):)?(?P<number>[-+]?[0-9]+(?:\.[0-9]+)?)(?P<unit>[^0-9.]*)")
-NAMES = {"latency": "the latency", "size_bytes": "the size", "macs": "the MACs", "accuracy": "the accuracy"}
-EXAMPLE = "a budget is a latency with its unit, such as 20ms, 1.5s or p90:20ms, or size:30MB, macs:2G, accuracy:0.85"
+NAMES = {
+    "latency": "the latency",
+    "size_bytes": "the size",
+    "memory_bytes": "the memory",
+    "macs": "the MACs",
+    "accuracy": "the accuracy",
+}
+EXAMPLE = (
+    "a budget is a latency with its unit, such as 20ms, 1.5s or p90:20ms, or size:30MB, memory:200MB, macs:2G, accuracy:0.85"
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Budget:
     """What a network may cost at most, and how accurate it must be at least; None: anything.
 
     statistic: the percentile of the latency that is judged; None: the one that the hardware profile names
+    memory_bytes: peak resident memory of a process that runs it
     macs:      multiply-accumulates of one input
     accuracy:  on the validation rows, 0 to 1; where it is given, the fastest that reaches it is looked for
     """
@@ -34,6 +43,7 @@ class Budget:
     limit_ms: float | None = None
     statistic: Statistic | None = None
     size_bytes: float | None = None
+    memory_bytes: float | None = None
     macs: float | None = None
     accuracy: float | None = None
 
@@ -42,6 +52,7 @@ class Budget:
         said = [
             None if self.limit_ms is None else f"{prefix}{self.limit_ms:g}ms",
             None if self.size_bytes is None else f"size:{self.size_bytes / 1e6:g}MB",
+            None if self.memory_bytes is None else f"memory:{self.memory_bytes / 1e6:g}MB",
             None if self.macs is None else f"macs:{self.macs / 1e9:g}G",
             None if self.accuracy is None else f"accuracy:{self.accuracy:g}",
         ]
@@ -72,6 +83,8 @@ def parse_budget(text: str) -> Budget:
     what, number, unit = match["what"], float(match["number"]), match["unit"].strip()
     if what == "size":
         return Budget(size_bytes=_amount(text, number, unit, UNITS_BYTES, "size"))
+    if what == "memory":
+        return Budget(memory_bytes=_amount(text, number, unit, UNITS_BYTES, "memory"))
     if what == "macs":
         return Budget(macs=_amount(text, number, unit, {"": 1.0, **UNITS_MACS}, "number of MACs"))
     if what == "accuracy":
@@ -83,7 +96,7 @@ def parse_budget(text: str) -> Budget:
         return Budget(accuracy=share)
     if what is not None and what not in get_args(Statistic):
         known = ", ".join(get_args(Statistic))
-        raise BadInput(f"budget '{text}': '{what}' is no latency statistic ({known}), and not size, macs or accuracy")
+        raise BadInput(f"budget '{text}': '{what}' is no latency statistic ({known}), and not size, memory, macs or accuracy")
     return Budget(_amount(text, number, unit, UNITS_MS, "latency"), what)  # type: ignore[arg-type]
 
 

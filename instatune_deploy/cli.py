@@ -89,8 +89,8 @@ def _device_options(required: bool) -> Callable[[Command], Command]:
                 "--budget",
                 "budgets",
                 multiple=True,
-                help="What may not be exceeded: 20ms, p90:20ms, size:30MB, macs:2G; accuracy:0.85 must be reached, as fast as "
-                "can be. Repeat it for several. Default: none.",
+                help="What may not be exceeded: 20ms, p90:20ms, size:30MB, memory:200MB, macs:2G; accuracy:0.85 must be reached, "
+                "as fast as can be. Repeat it for several. Default: none.",
             ),
             click.option(
                 "--device", "devices", multiple=True, required=required, help="Hardware profile; repeat it for several devices."

@@ -14,6 +14,7 @@ Precision = Literal["fp32", "bf16", "fp16", "int8", "int8-dynamic"]
 Provider = Literal["cpu", "cuda", "tensorrt", "gpu", "npu"]
 RuntimeName = Literal["onnxruntime", "openvino"]
 Statistic = Literal["p50", "p90", "p99"]
+ObjectiveName = Literal["latency", "size", "macs", "memory", "energy", "accuracy"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1)]
 MOST_THREADS = 1024
@@ -162,6 +163,11 @@ class SearchSettings(Settings):
         description="what is measured next: what predictors expect most of (linas), children of what is best (nsga2), anything, "
         "or everything there is",
     )
+    objectives: list[ObjectiveName] = Field(
+        ["latency", "accuracy"],
+        min_length=2,
+        description="what the front is of, two or more of: latency, size, macs, memory, energy, accuracy",
+    )
     initial: int = Field(16, ge=8, description="architectures measured before the first predictor")
     per_round: Count = Field(6, description="architectures measured in every round after it")
     rounds: Count = Field(4, description="at most this many rounds; exhaustive goes on until it has everything")
@@ -170,6 +176,14 @@ class SearchSettings(Settings):
     stop_gain: float = Field(
         0.005, ge=0, description="linas ends when a round adds less than this share to the front's hypervolume"
     )
+
+    @field_validator("objectives")
+    @classmethod
+    def _each_once(cls, names: list[ObjectiveName]) -> list[ObjectiveName]:
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"'{name}' is named twice")
+        return names
 
 
 class PipelineSettings(Settings):

@@ -44,6 +44,7 @@ def test_good_budgets(text: str, limit_ms: float, statistic: str | None, shown: 
         ("1e3ms", "a budget is a latency with its unit"),
         ("20MB", "'MB' is no unit of time (us, ms, s); a size is written size:20MB"),
         ("size:20ms", "'ms' is no unit of size (B, kB, MB, GB, KiB, MiB, GiB)"),
+        ("memory:20ms", "'ms' is no unit of memory (B, kB, MB, GB, KiB, MiB, GiB)"),
         ("size:30", "the unit is missing; did you mean 'size:30MB'?"),
         ("size:0MB", "a size must be more than 0"),
         ("macs:2GB", "'GB' is no unit of number of MACs (K, M, G, T)"),
@@ -53,9 +54,9 @@ def test_good_budgets(text: str, limit_ms: float, statistic: str | None, shown: 
         ("accuracy:150%", "an accuracy is at most 1"),
         ("accuracy:0", "an accuracy must be more than 0"),
         ("accuracy:0.8ms", "'ms' is no unit of accuracy (%)"),
-        ("memory:200MB", "'memory' is no latency statistic (p50, p90, p99), and not size, macs or accuracy"),
         ("20 min", "'min' is no unit of time"),
         ("p95:20ms", "'p95' is no latency statistic (p50, p90, p99)"),
+        ("energy:200J", "'energy' is no latency statistic (p50, p90, p99), and not size, memory, macs or accuracy"),
         (":20ms", "'' is no latency statistic"),
     ],
 )
@@ -81,6 +82,7 @@ def test_a_budget_reads_itself(limit_ms: int, statistic: str | None) -> None:
     ("text", "budget", "shown"),
     [
         ("size:30MB", Budget(size_bytes=30e6), "size:30MB"),
+        ("memory:200MB", Budget(memory_bytes=200e6), "memory:200MB"),
         ("size: 1 MiB", None, None),
         ("size:1MiB", Budget(size_bytes=2**20), "size:1.04858MB"),
         ("macs:2G", Budget(macs=2e9), "macs:2G"),
@@ -105,10 +107,10 @@ def test_a_percentage_is_what_it_says(tenths: int) -> None:
 
 
 def test_several_at_once() -> None:
-    together = Budget(20, "p90", size_bytes=30e6, accuracy=0.8)
-    assert parse_budgets(["p90:20ms", "size:30MB", "accuracy:0.8"]) == together
-    assert parse_budgets(["p90:20ms, size:30MB", "accuracy:80%", "p90:0.02s"]) == together
-    assert str(together) == "p90:20ms,size:30MB,accuracy:0.8"
+    together = Budget(20, "p90", size_bytes=30e6, memory_bytes=2e8, accuracy=0.8)
+    assert parse_budgets(["p90:20ms", "size:30MB", "memory:0.2GB", "accuracy:0.8"]) == together
+    assert parse_budgets(["p90:20ms, size:30MB", "accuracy:80%", "p90:0.02s,memory:200MB"]) == together
+    assert str(together) == "p90:20ms,size:30MB,memory:200MB,accuracy:0.8"
     assert parse_budgets([]) is None
 
 

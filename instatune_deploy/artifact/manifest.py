@@ -49,6 +49,7 @@ class Budget(Record):
     statistic: Statistic
     limit_ms: Milliseconds | None
     size_bytes: float | None = Field(None, gt=0)
+    memory_bytes: float | None = Field(None, gt=0)
     macs: float | None = Field(None, gt=0)
     accuracy: Fraction | None = None
 
@@ -131,6 +132,7 @@ class Manifest(Record):
     predicted:    None when it was measured before there were predictors
     macs:         multiply-accumulate operations of one inference
     size_bytes:   of the graph's files
+    memory_bytes: peak resident memory of a process that runs it, the largest of three; None where the host did not tell
     host:         `Host.describe` of the machine the latency was measured on
     timing:       the measuring protocol, so that `verify` measures by the same; a setting unknown here would be another one
     keys:         of every stage that led here
@@ -159,6 +161,7 @@ class Manifest(Record):
     macs: int = Field(ge=0)
     parameters: int = Field(ge=0)
     size_bytes: int = Field(ge=0)
+    memory_bytes: int | None = Field(None, gt=0)
     host: dict[str, Any]
     versions: dict[str, str]
     seed: int
@@ -206,6 +209,8 @@ def _check_kept(manifest: Manifest, budget: Budget) -> None:
         raise ValueError(f"its {budget.statistic} exceeds its budget of {budget.limit_ms:g} ms")
     if budget.size_bytes is not None and manifest.size_bytes > budget.size_bytes:
         raise ValueError(f"its {manifest.size_bytes} bytes exceed its budget of {budget.size_bytes:.0f}")
+    if budget.memory_bytes is not None and (manifest.memory_bytes is None or manifest.memory_bytes > budget.memory_bytes):
+        raise ValueError(f"its peak memory of {manifest.memory_bytes} bytes exceeds its budget of {budget.memory_bytes:.0f}")
     if budget.macs is not None and manifest.macs / manifest.batch_size > budget.macs:
         raise ValueError(f"its {manifest.macs} MACs exceed its budget of {budget.macs:.0f} an input")
     if budget.accuracy is not None and manifest.accuracy.validation < budget.accuracy:

@@ -140,12 +140,15 @@ def _check_budget(folder: Path, manifest: Manifest, remeasure: Remeasure) -> Che
     budget = manifest.budget
     if budget is None:
         return Check("budget", True, "none was asked for")
-    if budget.limit_ms is None:
-        return Check("budget", True, f"{budget.text}: no latency was asked for; the manifest's figures keep it")
+    if budget.limit_ms is None and budget.memory_bytes is None:
+        return Check("budget", True, f"{budget.text}: nothing of it depends on the host; the manifest's figures keep it")
     measured = remeasure(folder, manifest.deployment, manifest.device, manifest.timing)
     elsewhere = _elsewhere(manifest)
     if measured.timing is None:
         return Check("budget", False, f"{measured.why}{elsewhere}")
+    memory_ok, memory = _memory(manifest, measured, budget)
+    if memory_ok is False or budget.limit_ms is None:
+        return Check("budget", memory_ok, f"{memory}{elsewhere}")
     if not measured.believed:
         return Check("budget", None, f"this host is too noisy to say: {measured.why}{elsewhere}")
     found_ms = measured.timing.statistic_ms(budget.statistic)
@@ -155,7 +158,21 @@ def _check_budget(folder: Path, manifest: Manifest, remeasure: Remeasure) -> Che
     detail = (
         f"{budget.statistic} {found_ms:.4g} ms {verdict} the budget of {budget.limit_ms:g} ms (promised: {promised_ms:.4g} ms)"
     )
-    return Check("budget", ok, f"{detail}{elsewhere}")
+    return Check("budget", ok and memory_ok, "; ".join(filter(None, [detail, memory])) + elsewhere)
+
+
+def _memory(manifest: Manifest, measured: Measurement, budget: manifests.Budget) -> tuple[bool | None, str]:
+    """Whether the peak memory keeps its budget, and in words; None when this host does not tell it."""
+    if budget.memory_bytes is None:
+        return True, ""
+    if measured.memory_bytes is None:
+        return None, "this host does not tell how much memory a process takes at most"
+    ok = measured.memory_bytes <= budget.memory_bytes
+    promised = (manifest.memory_bytes or 0) / 1e6
+    return ok, (
+        f"peak memory {measured.memory_bytes / 1e6:.4g} MB {'keeps' if ok else 'exceeds'} the budget of "
+        f"{budget.memory_bytes / 1e6:.4g} MB (promised: {promised:.4g} MB)"
+    )
 
 
 def _elsewhere(manifest: Manifest) -> str:

@@ -58,7 +58,8 @@ class Measurement:
     versions:      of the runtime, by its name
     protocol:      the timing settings
     timing:        None when the graph could not be run at all
-    circumstances: started (ISO 8601, UTC), load before and after, what the runtime said, attempts
+    circumstances: started (ISO 8601, UTC), load before and after, what the runtime said, attempts; peak_memory_bytes and
+                   energy_mj where the system tells them
     why:           why the figures are not to be believed; None when they are
     """
 
@@ -79,6 +80,16 @@ class Measurement:
     def believed(self) -> bool:
         """Whether predictors, search and budgets may use this."""
         return self.timing is not None and self.timing.stable and self.why is None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Peak resident memory of the process that measured, from before the graph was loaded; None where nothing tells it."""
+        return self.circumstances.get("peak_memory_bytes")
+
+    @property
+    def energy_mj(self) -> float | None:
+        """Millijoules of one inference (`energy`); None where nothing tells it."""
+        return self.circumstances.get("energy_mj")
 
     @cached_property
     def key(self) -> str:

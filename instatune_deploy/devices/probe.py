@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from instatune_deploy.devices import cpus
+from instatune_deploy.devices import cpus, memory
+from instatune_deploy.devices.energy import energy_mj
 from instatune_deploy.devices.gpu import gpu_state
 from instatune_deploy.devices.latency import Timing
 from instatune_deploy.devices.runs import Run
@@ -34,7 +35,7 @@ class Outcome:
 
     timing:        None when it could not be run at all
     why:           why the figures are not to be believed; None when they are
-    circumstances: started (ISO 8601, UTC), load, what the runtime said, attempts (a JSON value)
+    circumstances: started (ISO 8601, UTC), load, what the runtime said, attempts, peak memory, energy (a JSON value)
     """
 
     timing: Timing | None
@@ -96,18 +97,24 @@ class Probe:
         timing: Timing | None = None
         attempts = 0
         said: dict[str, Any] = {}
+        costs: dict[str, Any] = {}
         why: str | None = None
         shared = self._shared(run)
         with ExitStack() as stack:
             try:
+                beside = self._reference(run)  # before the peak is looked for: it is no part of what is measured
+                watched = memory.forget_peak()
                 session = stack.enter_context(closing(self.open(graph, run)))
                 said = session.describe()
-                reference = Reference(self._reference(run), nominal_ms, 0.0 if shared else SPINNING_MS)
+                reference = Reference(beside, nominal_ms, 0.0 if shared else SPINNING_MS)
                 run_once = session.bind(inputs)
                 for attempts in range(1, ATTEMPTS + 1):  # noqa: B007
                     timing, why = measure(run_once, rules, threads=run.threads, reference=reference)
                     if why is None:
                         break
+                costs = {"peak_memory_bytes": memory.peak_bytes() if watched else None}
+                if run.provider == "cpu":  # the counters are the processors'
+                    costs["energy_mj"] = energy_mj(run_once)
             except (RunFailed, MemoryError) as error:
                 timing, why = None, f"it could not be run: {str(error) or 'out of memory'}"
         others = cpus.others_cores(account, cpus.cpu_account())
@@ -118,6 +125,7 @@ class Probe:
             "others_cores": None if others is None else round(others, 2),
             "attempts": attempts,
             "runtime_says": said,
+            **{name: value for name, value in costs.items() if value is not None},
             **({} if run.provider == "cpu" else {"gpu_after": gpu_state()}),
         }
         return Outcome(timing, why, version_for(run), circumstances)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instatune_deploy.budget import Budget
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, UserError, VerificationFailed
 from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
-from instatune_deploy.pipeline.results import SearchResult, latency_ms, ranked
+from instatune_deploy.pipeline.objectives import latency_ms
+from instatune_deploy.pipeline.results import SearchResult, ranked
 from instatune_deploy.pipeline.search import Searcher
 from instatune_deploy.terminal import Terminal
 
@@ -49,11 +51,12 @@ class _Slower(_NotKept):
 
 
 class _Larger(_NotKept):
-    """The finished files are larger than the budget allows: those of some runtimes are larger than what was measured."""
+    """The finished files take more bytes, on disk or in memory, than the budget allows: in some runtimes more than what was
+    measured. ``figure`` is that of a `Measurement`."""
 
-    def __init__(self, size_bytes: int, limit: float) -> None:
-        super().__init__(f"the finished files take {size_bytes / 1e6:.4g} MB, more than {limit / 1e6:.4g} MB")
-        self.size_bytes, self.limit = size_bytes, limit
+    def __init__(self, what: str, figure: str, found: float, limit: float) -> None:
+        super().__init__(f"the finished files take {found / 1e6:.4g} MB{what}, more than {limit / 1e6:.4g} MB")
+        self.figure, self.found, self.limit = figure, found, limit
 
 
 def export_stage(searcher: Searcher, result: SearchResult, target: Path, terminal: Terminal) -> Exported:
@@ -70,10 +73,12 @@ def export_stage(searcher: Searcher, result: SearchResult, target: Path, termina
         terminal.result("made before, its files are unchanged, reused")
         return kept
     why, tried, advice = "", 0, ""
-    most_bytes: dict[tuple[str, str], float] = {}
+    most_bytes: dict[tuple[Run, str], float] = {}
     for point in candidates:
-        way = point.run.runtime, point.run.precision
-        if tried == ATTEMPTS or point.measurement.size_bytes > most_bytes.get(way, math.inf):
+        larger = any(
+            run == point.run and getattr(point.measurement, figure) > limit for (run, figure), limit in most_bytes.items()
+        )
+        if tried == ATTEMPTS or larger:
             continue
         tried += 1
         try:
@@ -82,7 +87,7 @@ def export_stage(searcher: Searcher, result: SearchResult, target: Path, termina
             why, advice = error.message, error.advice
             terminal.result(f"{why}; the next best is tried")
             if isinstance(error, _Larger):  # so will those of others be that are run in this way
-                most_bytes[way] = point.measurement.size_bytes * error.limit / error.size_bytes
+                most_bytes[point.run, error.figure] = getattr(point.measurement, error.figure) * error.limit / error.found
     raise NoArchitectureFits(
         f"the finished files of the {tried} networks tried did not keep {searcher.budget or 'their accuracy'} "
         f"(the last: {why}); {advice}allow a little more"
@@ -118,17 +123,19 @@ def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, 
         artifact.add_samples(_samples(bench, small))
         parity = artifact.prove_parity()
         terminal.result(f"parity with PyTorch: {parity}")
-        timings, accuracy = [_timed_again(searcher, artifact)], {}
+        measured, accuracy = [_measured_again(searcher, artifact)], {}
         for split in ("validation", "test"):
             accuracy[split] = _shipped_accuracy(bench, artifact, deployment, split)
             if split == "validation":
                 _compare(searcher, point, accuracy[split], terminal)
-            timings.append(_timed_again(searcher, artifact))
+            measured.append(_measured_again(searcher, artifact))
         # a host may be slower for seconds on end without anything to see of it: what is promised is the slowest
+        timings = [item.timing for item in measured if item.timing is not None]
         timing = max(timings, key=lambda timing: timing.statistic_ms(searcher.statistic))
+        memory_bytes = max((item.memory_bytes for item in measured if item.memory_bytes is not None), default=None)
         took = ", ".join(f"{timing.statistic_ms(searcher.statistic):.2f}" for timing in timings)
         terminal.result(f"measured again on the finished files, each time in a fresh process: {took} ms ({searcher.statistic})")
-        manifest = _manifest(searcher, result, point, artifact, timing, accuracy, parity)
+        manifest = _manifest(searcher, result, point, artifact, timing, memory_bytes, accuracy, parity)
         artifact.finish(manifest)
     from instatune_deploy.artifact.manifest import read_manifest
 
@@ -141,7 +148,7 @@ def _check_size(searcher: Searcher, artifact: Draft, deployment: Deployment) -> 
     limit = (searcher.budget or Budget()).size_bytes
     size_bytes = GRAPH_FILES[deployment.runtime].size_bytes(artifact.folder)
     if limit is not None and size_bytes > limit:
-        raise _Larger(size_bytes, limit)
+        raise _Larger("", "size_bytes", size_bytes, limit)
 
 
 def _compare(searcher: Searcher, point: Point, accuracy: float, terminal: Terminal) -> None:
@@ -156,13 +163,16 @@ def _compare(searcher: Searcher, point: Point, accuracy: float, terminal: Termin
         raise _NotKept(f"the finished files reach {accuracy:.1%}, the graph that was searched {point.accuracy:.1%}")
 
 
-def _timed_again(searcher: Searcher, artifact: Draft) -> Timing:
-    """The finished files' latency in a fresh process; raises when it exceeds the budget or cannot be believed."""
+def _measured_again(searcher: Searcher, artifact: Draft) -> Measurement:
+    """The finished files in a fresh process; raises when they exceed the budget or cannot be believed."""
     measurement = artifact.remeasure(searcher.device.name, searcher.device.timing)
     if measurement.timing is None:
         raise VerificationFailed(f"the finished files cannot be run: {measurement.why}")
     if not measurement.believed:
         raise TooNoisy(f"the finished files' latency cannot be believed: {measurement.why}; run again on a quieter host")
+    most = (searcher.budget or Budget()).memory_bytes
+    if most is not None and (measurement.memory_bytes or math.inf) > most:
+        raise _Larger(" of memory", "memory_bytes", measurement.memory_bytes or math.inf, most)
     took = measurement.timing.statistic_ms(searcher.statistic)
     limit_ms = (searcher.budget or Budget()).limit_ms
     if limit_ms is not None and took > limit_ms:
@@ -173,7 +183,7 @@ def _timed_again(searcher: Searcher, artifact: Draft) -> Timing:
                 f"more than {searcher.budget}; run again later"
             )
         raise _Slower(f"the finished files take {took:.2f} ms, more than {searcher.budget}")
-    return measurement.timing
+    return measurement
 
 
 def _slower(searcher: Searcher, measurement: Measurement) -> float:
@@ -214,6 +224,7 @@ def _manifest(
     point: Point,
     artifact: Draft,
     timing: Timing,
+    memory_bytes: int | None,
     accuracy: dict[str, float],
     parity: Any,
 ) -> Manifest:
@@ -237,6 +248,7 @@ def _manifest(
             statistic=statistic,
             limit_ms=budget.limit_ms,
             size_bytes=budget.size_bytes,
+            memory_bytes=budget.memory_bytes,
             macs=budget.macs,
             accuracy=budget.accuracy,
         ),
@@ -255,11 +267,12 @@ def _manifest(
             runtime=baseline.run.runtime,  # type: ignore[arg-type]
             precision=baseline.run.precision,  # type: ignore[arg-type]
         ),
-        predicted=promised and manifests.Prediction(latency_ms=promised[0], accuracy=promised[1]),
+        predicted=promised and manifests.Prediction(latency_ms=promised.latency_ms, accuracy=promised.accuracy),
         parity=parity,
         macs=shape.macs_of(point.architecture, device.sequence_length) * device.batch_size,
         parameters=shape.parameters_of(point.architecture),
         size_bytes=GRAPH_FILES[point.run.runtime].size_bytes(artifact.folder),
+        memory_bytes=memory_bytes,
         host=device.host.describe(),
         versions=manifests.installed_versions(),
         seed=searcher.seed,

@@ -16,6 +16,7 @@ from instatune_deploy.devices.store import open_store
 from instatune_deploy.errors import BadInput, UserError
 from instatune_deploy.files import check_writable
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs, load_pipeline
+from instatune_deploy.pipeline.told import check_told, told_by_hosts
 from instatune_deploy.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Job:
                 raise BadInput(f"--device {name}: another profile given is called '{profile.name}' too; rename one of them")
         served = [resolve(profile, this_host()) for profile in profiles.values()]
         limited = [replace(device, sequence_length=min(device.sequence_length, settings.data.max_length)) for device in served]
+        check_told(told_by_hosts(settings.search.objectives, budget), limited)
         check_writable(work)
         if devices:
             check_writable(output)
@@ -143,5 +145,6 @@ class Job:
         self.terminal.stage(f"device {device.name}: {runs}; batch {device.batch_size}, {device.sequence_length} tokens")
         for skipped in device.skipped:
             self.terminal.result(f"{skipped.run} is left out: this host lacks {', '.join(skipped.missing)}")
-        bench = Bench(inputs, supernet, device, laboratory)
+        told = told_by_hosts(self.settings.search.objectives, self.budget)
+        bench = Bench(inputs, supernet, device, laboratory, told)
         return Searcher(bench, self.settings.search, self.budget, self.seed, self.terminal)

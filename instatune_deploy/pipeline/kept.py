@@ -9,7 +9,8 @@ from typing import Any
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.files import read_json, whole_folder, write_json
 from instatune_deploy.pipeline.bench import Point
-from instatune_deploy.pipeline.results import SearchResult, latency_ms, quality_lines
+from instatune_deploy.pipeline.objectives import latency_ms
+from instatune_deploy.pipeline.results import Promise, SearchResult, honesty_lines, quality_lines
 from instatune_deploy.pipeline.search import Searcher
 from instatune_deploy.predict.quality import Quality
 from instatune_deploy.supernet.architecture import Architecture
@@ -23,7 +24,7 @@ def searched(searcher: Searcher, work: Path) -> SearchResult:
     result = None if searcher.bench.laboratory.again else _load(folder, searcher)
     if result is not None:
         searcher.terminal.stage(f"profile and search: done before ({folder}), reused")
-        for text in quality_lines(result):
+        for text in (*quality_lines(result), *honesty_lines(result, searcher.statistic)):
             searcher.terminal.result(text)
         return result
     result = searcher.search()
@@ -43,6 +44,7 @@ def _save(searcher: Searcher, result: SearchResult, folder: Path) -> None:
                 "statistic": searcher.statistic,
                 "seed": searcher.seed,
                 "supernet": searcher.bench.supernet.key,
+                "objectives": list(result.names),
                 "volumes": result.volumes,
                 "noise": result.noise,
                 "latency_quality": {run: item.to_json() for run, item in result.latency_quality.items()},
@@ -51,7 +53,7 @@ def _save(searcher: Searcher, result: SearchResult, folder: Path) -> None:
                     {
                         **point.to_json(),
                         "latency_ms": latency_ms(point, searcher.statistic),
-                        "predicted": result.predicted.get((point.architecture, point.run)),
+                        "predicted": _promised(result, point),
                         "front": id(point) in on_front,
                     }
                     for point in result.points
@@ -60,18 +62,23 @@ def _save(searcher: Searcher, result: SearchResult, folder: Path) -> None:
         )
 
 
+def _promised(result: SearchResult, point: Point) -> dict[str, Any] | None:
+    promise = result.predicted.get((point.architecture, point.run))
+    return None if promise is None else promise.to_json()
+
+
 def _load(folder: Path, searcher: Searcher) -> SearchResult | None:
     if not (folder / FILE_NAME).is_file():
         return None
     value = read_json(folder / FILE_NAME)
-    result = SearchResult([], volumes=value["volumes"], noise=value["noise"])
+    result = SearchResult([], volumes=value["volumes"], noise=value["noise"], names=searcher.objectives)
     for item in value["points"]:
         point = _point(item, searcher)
         if point is None:  # another store than the one it was made with
             return None
         result.points.append(point)
         if item["predicted"] is not None:
-            result.predicted[point.architecture, point.run] = (item["predicted"][0], item["predicted"][1])
+            result.predicted[point.architecture, point.run] = Promise.from_json(item["predicted"])
     result.latency_quality = {run: _quality(item) for run, item in value["latency_quality"].items()}
     result.accuracy_quality = value["accuracy_quality"] and _quality(value["accuracy_quality"])
     return result

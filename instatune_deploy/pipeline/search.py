@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from instatune_deploy.budget import Budget
-from instatune_deploy.config import SearchSettings, Statistic
+from instatune_deploy.config import ObjectiveName, SearchSettings, Statistic
 from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.space import DeploymentSpace
 from instatune_deploy.errors import BadInput, TooNoisy
 from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
+from instatune_deploy.pipeline.objectives import in_order, latency_ms, limits, objectives
 from instatune_deploy.pipeline.predictors import Learner, Predictors
 from instatune_deploy.pipeline.results import (
     SearchResult,
+    honesty_lines,
     keeps,
-    latency_ms,
     noise_of,
-    objectives,
     quality_lines,
     ranked,
     upper_ms,
@@ -36,6 +36,8 @@ from instatune_deploy.supernet.space import SearchSpace
 from instatune_deploy.terminal import Advance, Terminal
 
 FULL_DESIGN = 3
+FORM = 2
+"""Of what is kept of a search; 2 keeps what was predicted with its intervals."""
 ALWAYS = 2
 """The full and the smallest network come first in a design."""
 
@@ -88,50 +90,48 @@ class Searcher:
 
     def search(self) -> SearchResult:
         """The whole loop. Deterministic for a seed and a store: what the store knows is not measured again."""
-        result = SearchResult([])
-        predicted: Predicted | None = None
+        names, budget = self.objectives, self.budget or Budget()
+        result = SearchResult([], names=names)
+        made: Predictors | None = None
 
         def fit(*_: np.ndarray) -> Predicted:
-            nonlocal predicted
-            predicted = self._predictors(result.points).predicted()
-            return predicted
+            nonlocal made
+            made = self._predictors(result.points)
+            return made.predicted(names)
 
-        budget = self.budget or Budget()
-        error = np.inf if budget.accuracy is None else 1 - budget.accuracy
-        limits = np.array([np.inf if budget.limit_ms is None else budget.limit_ms, error])
         limited: dict[int, Constraints | None] = {}
 
         def also(genotypes: np.ndarray) -> np.ndarray:
             if len(result.points) not in limited:  # once a round
-                limited[len(result.points)] = self.learner.exceeded(result.points, budget)
+                limited[len(result.points)] = self.learner.exceeded(result.points, budget, names, self._predictors)
             constraints = limited[len(result.points)]
             assert constraints is not None
             return constraints(genotypes)
 
-        made_from = Search(
-            self.space, self.design(), limits, fit, self.settings, self.seed, also if self.learner.exceeded([], budget) else None
-        )
+        others = self.learner.exceeded([], budget, names)
+        allowed = limits(budget, names)
+        made_from = Search(self.space, self.design(), allowed, fit, self.settings, self.seed, also if others else None)
         strategy = STRATEGIES[self.settings.strategy](made_from)
         number = 0
         while (asked := strategy.ask()) is not None:
             number += 1
-            promised = predicted.mean(asked) if predicted is not None else np.empty((0, 2))
+            promises = made.promises(asked) if made is not None else []
             label = "profile" if number == 1 else f"search, round {number - 1}"
             found = self._measure(asked, label, believed_before=len(result.points))
             result.points += found
-            for row, values in zip(asked, promised, strict=False):
-                architecture, run = self.space.decode(row)
-                result.predicted[architecture, run] = (float(values[0]), float(1 - values[1]))
+            for row, promise in zip(asked, promises, strict=False):
+                if promise is not None:
+                    result.predicted[self.space.decode(row)] = promise
             strategy.tell(
                 np.array([self.space.encode(point.architecture, point.run) for point in found]).reshape(-1, asked.shape[1]),
-                objectives(found, self.statistic),
+                objectives(found, self.statistic, names),
             )
-            if budget.limit_ms is not None:
+            if budget.limit_ms is not None and "latency" in names:
                 # what is chosen must keep the budget with its upper confidence limit: aim as much below it
                 margin = np.median(
                     [upper_ms(point, self.statistic) / latency_ms(point, self.statistic) for point in result.points]
                 )
-                strategy.limits[0] = budget.limit_ms / margin
+                strategy.limits[names.index("latency")] = budget.limit_ms / margin
             self._report_round(result)
             if strategy.predicts and not self.learner.enough(result.points):
                 if len(found) < len(asked):
@@ -146,6 +146,11 @@ class Searcher:
             )
         self._judge(result)
         return result
+
+    @property
+    def objectives(self) -> tuple[ObjectiveName, ...]:
+        """What the front is of, in the order that the search has them."""
+        return in_order(self.settings.objectives)
 
     @property
     def architectures(self) -> SearchSpace:
@@ -168,7 +173,7 @@ class Searcher:
         made_from = tuple(point.measurement.key for point in points)
         if made_from not in self._made:
             self._made.clear()
-            self._made[made_from] = self.learner.fit(points)
+            self._made[made_from] = self.learner.fit(points, self.objectives)
         return self._made[made_from]
 
     def _measure(self, genotypes: np.ndarray, label: str, believed_before: int = 0) -> list[Point]:
@@ -222,7 +227,7 @@ class Searcher:
                 alike = f"{result.points[0].accuracy:.1%}"
                 self.terminal.result(f"all networks measured are equally accurate ({alike}): the fastest is the best")
         result.noise = float(np.median([noise_of(point, self.statistic) for point in result.points]))
-        for text in quality_lines(result):
+        for text in (*quality_lines(result), *honesty_lines(result, self.statistic)):
             self.terminal.result(text)
 
     def _report_round(self, result: SearchResult) -> None:
@@ -251,6 +256,7 @@ class Searcher:
                 "settings": self.settings.model_dump(),
                 "budget": self.budget and asdict(self.budget),
                 "seed": self.seed,
+                "form": FORM,
                 "versions": versions_of("onnxruntime", "openvino", "nncf", "catboost", "pymoo", "scikit-learn"),
             }
         )[:16]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from instatune_deploy.pipeline.export import Exported, full_point
-from instatune_deploy.pipeline.results import SearchResult, keeps, latency_ms
+from instatune_deploy.pipeline.objectives import latency_ms
+from instatune_deploy.pipeline.results import SearchResult, keeps
 from instatune_deploy.report.table import Kept, Row, table
 from instatune_deploy.supernet.architecture import Architecture
 
@@ -93,6 +94,8 @@ def _kept_limits(manifest: Manifest, budget: Budget) -> list[str]:
         said.append(f"{took:.2f} ms ({budget.statistic}) is {took / budget.limit_ms:.0%} of it")
     if budget.size_bytes is not None:
         said.append(f"{manifest.size_bytes / 1e6:.4g} MB are {manifest.size_bytes / budget.size_bytes:.0%} of it")
+    if budget.memory_bytes is not None and manifest.memory_bytes is not None:
+        said.append(f"{manifest.memory_bytes / 1e6:.4g} MB of memory are {manifest.memory_bytes / budget.memory_bytes:.0%} of it")
     if budget.macs is not None:
         macs = manifest.macs / manifest.batch_size
         said.append(f"{macs / 1e9:.3g} G MACs are {macs / budget.macs:.0%} of it")

@@ -61,9 +61,10 @@ class Linas(Strategy):
         rng = np.random.default_rng([self.seed, len(self.volumes)])
         mean, spread = predicted.mean(unseen), predicted.spread(unseen)
         # of what keeps the limits, the best in the rest is what somebody asks for: at its end, the front gains little by it
-        free = np.flatnonzero(~bounded)[::-1]
+        # that is the last objective, or where it is limited itself, the first
+        free = -1 if not bounded[-1] else 0
         able = np.flatnonzero((mean < self.worst).all(axis=1))
-        wanted = [int(able[mean[able, free[0]].argmin()])] if limited and len(free) and len(able) else []
+        wanted = [int(able[mean[able, free].argmin()])] if limited and not bounded[free] and len(able) else []
         return unseen[most_gained(self.kept_objectives(), mean, spread, self.reference, self.per_round, rng, wanted)]
 
     def _nearest(self, predicted: Predicted) -> np.ndarray:

@@ -117,6 +117,7 @@ def tiny_manifest(runtime: str = "onnxruntime", **changes: Any) -> Manifest:
         "macs": 48,
         "parameters": 848,
         "size_bytes": 3456,
+        "memory_bytes": 70_000_000,
         "host": this_host().describe(),
         "versions": {"python": "3.11.9"},
         "seed": 0,

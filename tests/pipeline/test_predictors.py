@@ -89,7 +89,7 @@ def test_sizes_and_macs_are_known_before_they_are_measured() -> None:
     unseen = [sized(point) for point in points(20, LEARNER.runs, seed=1)]
     space = DeploymentSpace(SPACE, LEARNER.runs)
     genotypes = np.array([space.encode(point.architecture, point.run) for point in unseen])
-    said = LEARNER.size_bytes(known)(genotypes)
+    said = LEARNER.lines(known, "size").predict(genotypes)
     for point, found in zip(unseen, said, strict=True):
         # of OpenVINO's fp32 nothing is known yet
         assert found == pytest.approx(0 if point.run == OPENVINO else point.measurement.size_bytes, rel=1e-6)
@@ -98,9 +98,66 @@ def test_sizes_and_macs_are_known_before_they_are_measured() -> None:
     assert exceeded is not None
     assert nothing_known is not None
     macs = [SHAPE.macs_of(point.architecture, 24) for point in unseen]
-    np.testing.assert_allclose(exceeded(genotypes), np.column_stack([np.array(macs) / 2e6 - 1, said / 20000 - 1]))
+    np.testing.assert_allclose(exceeded(genotypes), np.column_stack([said / 20000 - 1, np.array(macs) / 2e6 - 1]))
     assert nothing_known(genotypes).tolist() == [[-1]] * len(genotypes)
     assert LEARNER.exceeded(known, Budget(20.0, accuracy=0.8)) is None
+
+
+def test_memory_is_learned_by_run_and_energy_like_latency() -> None:
+    def told(point: Point) -> Point:
+        """Every thread takes a stack; energy is 3 mJ for every millisecond."""
+        memory = 60e6 + 10e6 * point.run.threads + 4 * SHAPE.parameters_of(point.architecture)
+        took = 3 * latency_of(point.architecture, point.run.runtime)
+        return replace(
+            point, measurement=replace(point.measurement, circumstances={"peak_memory_bytes": memory, "energy_mj": took})
+        )
+
+    known, unseen = ([told(point) for point in points(60, LEARNER.runs, seed)] for seed in (0, 1))
+    names = ("macs", "memory", "energy", "accuracy")
+    predicted = LEARNER.fit(known, names).predicted(names)
+    space = DeploymentSpace(SPACE, LEARNER.runs)
+    genotypes = np.array([space.encode(point.architecture, point.run) for point in unseen])
+    said, spread = predicted.mean(genotypes), predicted.spread(genotypes)
+    assert said[:, 0].tolist() == [SHAPE.macs_of(point.architecture, 24) for point in unseen]
+    np.testing.assert_allclose(said[:, 1], [point.measurement.memory_bytes for point in unseen], rtol=1e-6)
+    energies = np.array([point.measurement.energy_mj for point in unseen])
+    assert np.median(np.abs(said[:, 2] / energies - 1)) < 0.02
+    assert (spread[:, 0] == 0).all()
+    assert (spread[:, 1] < 1e3).all()
+    assert (spread[:, 2] > 0).all()
+
+
+def test_a_limit_on_what_is_no_objective_is_expected_by_the_predictors() -> None:
+    known = points(60, LEARNER.runs)
+    space = DeploymentSpace(SPACE, LEARNER.runs)
+    genotypes = np.array([space.encode(point.architecture, point.run) for point in points(20, LEARNER.runs, seed=1)])
+    exceeded = LEARNER.exceeded(known, Budget(5.0, accuracy=0.75), ("size", "accuracy"))
+    assert exceeded is not None
+    latency = LEARNER.fit(known).mean(genotypes)[:, 0]
+    np.testing.assert_allclose(exceeded(genotypes), (latency / 5.0 - 1)[:, None])
+    nothing_known = LEARNER.exceeded([], Budget(5.0), ("size", "accuracy"))
+    assert nothing_known is not None
+    assert nothing_known(genotypes).max() == -1
+
+
+def test_what_is_promised_has_intervals() -> None:
+    known = points(60, (ORT, OPENVINO))
+    predictors = LEARNER.fit(known)
+    space = DeploymentSpace(SPACE, LEARNER.runs)
+    architecture = SPACE.largest()
+    genotypes = np.array([space.encode(architecture, run) for run in LEARNER.runs])
+    first, second, unknown = predictors.promises(genotypes)
+    assert unknown is None
+    assert first is not None
+    assert second is not None
+    mean = predictors.mean(genotypes)
+    assert (first.latency_ms, second.latency_ms) == tuple(mean[:2, 0])
+    assert first.accuracy == 1 - mean[0, 1]
+    assert first.latency_within_ms == tuple(
+        float(end[0]) for end in predictors.latency[0].interval(LEARNER.features(genotypes[:1, :-1]))
+    )
+    assert first.latency_within_ms[0] < first.latency_ms < first.latency_within_ms[1]
+    assert first.accuracy_within[0] < first.accuracy < first.accuracy_within[1]
 
 
 def test_what_is_saved_says_what_it_was_made_from_and_for(tmp_path: Path) -> None:
@@ -119,7 +176,7 @@ def test_what_is_saved_says_what_it_was_made_from_and_for(tmp_path: Path) -> Non
     made_for |= {"space": SPACE.to_json(), "tokens": 24}
     own = {**made_for, "run": list(OPENVINO), "statistic": "p90"}
     again = Predictor.load(tmp_path, "latency-openvino-fp32-1-cpu", own)
-    x, _ = LEARNER.latency_sample(known, ORT)
+    x, _ = LEARNER.sample(known, ORT)
     np.testing.assert_allclose(again.predict(x), predictors.latency[1].predict(x))
     for name, other in (("host", "f2"), ("supernet", "s2"), ("tokens", 128)):
         with pytest.raises(BadInput, match=rf"accuracy\.json: made for another {name} \({made_for[name]}, not {other}\)"):

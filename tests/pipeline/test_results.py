@@ -10,7 +10,18 @@ from instatune_deploy.devices.latency import Limits
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import NoArchitectureFits
 from instatune_deploy.pipeline.bench import Point
-from instatune_deploy.pipeline.results import SearchResult, exceeded, keeps, latency_ms, noise_of, quality_lines, ranked, upper_ms
+from instatune_deploy.pipeline.objectives import latency_ms
+from instatune_deploy.pipeline.results import (
+    Promise,
+    SearchResult,
+    exceeded,
+    honesty_lines,
+    keeps,
+    noise_of,
+    quality_lines,
+    ranked,
+    upper_ms,
+)
 from instatune_deploy.predict.quality import Quality
 from instatune_deploy.supernet.architecture import Architecture
 
@@ -32,6 +43,51 @@ RESULT = SearchResult([SLOW, WORSE, FAST, MIDDLE])
 
 def test_front_fastest_first() -> None:
     assert RESULT.front("p90") == [FAST, MIDDLE, SLOW]
+
+
+def test_a_front_of_what_was_asked_for() -> None:
+    """WORSE is beaten by MIDDLE in latency, accuracy and size; by none when only accuracy and energy count."""
+    assert SearchResult(RESULT.points, names=("size", "accuracy")).front("p90") == [FAST, MIDDLE, SLOW]
+    hungry = {1: 9.0, 2: 8.0, 3: 7.5, 4: 1.0}
+    told = [with_told(item, energy_mj=hungry[item.architecture.mlp_widths[0]]) for item in RESULT.points]
+    names = [item.architecture.mlp_widths[0] for item in SearchResult(told, names=("energy", "accuracy")).front("p90")]
+    assert names == [4, 3]
+
+
+def with_told(item: Point, **figures: float) -> Point:
+    return replace(item, measurement=replace(item.measurement, circumstances=figures))
+
+
+def test_the_smallest_that_is_accurate_enough_where_latency_is_no_objective() -> None:
+    small_and_slow = point(1, 9.0, 0.8)
+    result = SearchResult([MIDDLE, small_and_slow], names=("size", "accuracy"))
+    assert ranked(result, Budget(accuracy=0.8), "p90") == [small_and_slow, MIDDLE]
+    assert ranked(replace(result, names=("latency", "accuracy")), Budget(accuracy=0.8), "p90") == [MIDDLE, small_and_slow]
+
+
+def test_memory_is_limited() -> None:
+    told = with_told(MIDDLE, peak_memory_bytes=150e6)
+    assert exceeded(told, Budget(memory_bytes=100e6), "p90") == pytest.approx(0.5)
+    assert keeps(told, Budget(memory_bytes=150e6), "p90")
+    assert not keeps(MIDDLE, Budget(memory_bytes=1e12), "p90")  # who knows?
+    with pytest.raises(NoArchitectureFits, match=r"2\.0 MB, 150 MB of memory, 0\.20 G MACs"):
+        ranked(SearchResult([told]), Budget(memory_bytes=1e6), "p90")
+
+
+def test_how_far_predictions_were_off() -> None:
+    """Latency: 4.4 and 7.2 ms where 4 and 8 were measured; accuracy: 1 and 4 points off, the second beyond its interval."""
+    predicted = {
+        (MIDDLE.architecture, ORT): Promise(4.4, 0.81, (3.9, 4.9), (0.78, 0.84)),
+        (SLOW.architecture, ORT): Promise(7.2, 0.86, (6.7, 7.7), (0.83, 0.89)),
+    }
+    result = replace(RESULT, predicted=predicted)
+    assert honesty_lines(result, "p90") == [
+        "predicted, then measured: 2 deployments; latency off by 10.0% (at most 10.0%; 1 within the 90% interval), "
+        "accuracy by 2.50 points (at most 4.00; 1 within)"
+    ]
+    assert honesty_lines(RESULT, "p90") == []
+    promise = predicted[SLOW.architecture, ORT]
+    assert Promise.from_json(promise.to_json()) == promise
 
 
 def test_a_budget_is_kept_with_its_upper_limit() -> None:
