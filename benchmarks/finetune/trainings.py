@@ -27,6 +27,7 @@ from instatune_deploy.files import digest, read_json, write_json
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
 from instatune_deploy.pipeline.training import computes_in_bf16, trained_on
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.space import SPACE_REVISION
 
 Kind = Literal["super-network", "full-first", "alone", "pruned"]
 Split = Literal["validation", "test"]
@@ -166,7 +167,7 @@ class Workshop:
         """Everything the result depends on, as the default recipe is now."""
         settings = training.settings(self.work)
         finetune = settings.finetune.model_dump(mode="json")
-        space = settings.space.model_dump(mode="json") if training.kind == "super-network" else None
+        space = [settings.space.model_dump(mode="json"), SPACE_REVISION] if training.kind == "super-network" else None
         if training.kind != "super-network":
             begins_full = FULL_FIRST in (training.kind, training.start)
             unknown = SUPERNETWORK_ONLY - ({"full_epochs"} if begins_full else set())

@@ -29,7 +29,7 @@ from instatune_deploy.pipeline.training import (
 )
 from instatune_deploy.search.strategies import check_strategy
 from instatune_deploy.supernet.shape import ModelShape
-from instatune_deploy.supernet.space import SearchSpace
+from instatune_deploy.supernet.space import SPACE_REVISION, SearchSpace
 from instatune_deploy.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -135,7 +135,12 @@ def supernet_key(inputs: PipelineInputs, space: SearchSpace, teacher: Teacher | 
     """
     # what the teacher is called says nothing on its weights
     settings = inputs.settings.finetune.model_dump(exclude={"checkpoint_steps", "teacher", "teacher_sha256"})
-    value = {"space": space.to_json(), "finetune": settings, "teacher": None if teacher is None else teacher.key}
+    value = {
+        "space": space.to_json(),
+        "space_revision": SPACE_REVISION,
+        "finetune": settings,
+        "teacher": None if teacher is None else teacher.key,
+    }
     return digest({**trained_on(inputs, seed, bf16), **value})[:16]
 
 

@@ -14,6 +14,10 @@ from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.presets import preset_for
 from instatune_deploy.supernet.shape import ModelShape, present
 
+SPACE_REVISION = 2
+"""Raised when the same settings make another space: what was trained in the old one is trained anew. 2: the last kept layer
+always has attention."""
+
 
 @dataclass(frozen=True)
 class SearchSpace:
