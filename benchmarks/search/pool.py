@@ -1,0 +1,229 @@
+"""The ground truth of the search benchmarks: architectures of the default space, each really measured.
+
+The default pipeline's super-network is fine-tuned; of every architecture the latency is measured in both runtimes (fp32, one
+thread, one row of 128 tokens) and the accuracy on the validation rows. What was measured is kept in a store, so one that was
+stopped goes on; the finished pool is one Parquet file, which the other benchmarks read. Let nothing else run meanwhile.
+``python -m benchmarks.search.pool``
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.results import FOLDER, REPOSITORY
+from instatune_deploy.config import ProfileSettings, RunSettings, SearchSettings
+from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.measure import Laboratory
+from instatune_deploy.devices.profile import resolve
+from instatune_deploy.devices.store import open_store
+from instatune_deploy.pipeline.bench import Bench, Point
+from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
+from instatune_deploy.pipeline.supernet import finetune_stage
+from instatune_deploy.search.design import spread_over_cost
+from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.shape import ModelShape
+from instatune_deploy.supernet.space import SearchSpace
+from instatune_deploy.terminal import Terminal
+
+WORK = REPOSITORY / "runs" / "benchmarks" / "search"
+FILE = FOLDER / "search-pool.parquet"
+COUNT = 1000
+PROFILE = ProfileSettings(
+    name="pool",
+    description="both runtimes, one thread",
+    runs=[RunSettings(runtime="onnxruntime", precision="fp32"), RunSettings(runtime="openvino", precision="fp32")],
+    threads=1,
+)
+STATISTICS = ("p50", "p90")
+ABOUT = b"instatune-deploy"
+"""Where the file says what the pool is of."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Architectures and what they were measured at.
+
+    genotypes: (n, genes), canonical
+    latency:   milliseconds by runtime and statistic, (n,) each; ``upper``: what p90 stays below with 95% confidence, by runtime
+    accuracy:  (n,), 0 to 1, on the validation rows
+    about:     host and commit, a JSON value
+    """
+
+    space: SearchSpace
+    shape: ModelShape
+    tokens: int
+    genotypes: np.ndarray
+    latency: dict[str, dict[str, np.ndarray]]
+    upper: dict[str, np.ndarray]
+    accuracy: np.ndarray
+    about: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.genotypes)
+
+    @property
+    def runtimes(self) -> list[str]:
+        """Those that latencies are of."""
+        return list(self.latency)
+
+    def objectives(self, runtime: str) -> np.ndarray:
+        """(n, 2): latency (p90, ms) and error."""
+        return np.column_stack([self.latency[runtime]["p90"], 1 - self.accuracy])
+
+    def macs(self, genotypes: np.ndarray) -> np.ndarray:
+        """Of one input, (n, genes) -> (n,)."""
+        return self.shape.macs(*self.space.sizes(genotypes), self.tokens)
+
+    def save(self, path: Path) -> None:
+        """One row an architecture; space, shape and host in the file's own description."""
+        columns: dict[str, Any] = {
+            "genotype": [json.dumps(row) for row in self.genotypes.tolist()],
+            "architecture": [str(self.space.decode(row)) for row in self.genotypes],
+            "macs": self.macs(self.genotypes),
+            "accuracy": self.accuracy,
+        }
+        for runtime, by_statistic in self.latency.items():
+            columns |= {f"{runtime}_{statistic}_ms": values for statistic, values in by_statistic.items()}
+            columns[f"{runtime}_upper_ms"] = self.upper[runtime]
+        about = {"space": self.space.to_json(), "shape": self.shape.to_json(), "tokens": self.tokens, **self.about}
+        table = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table.replace_schema_metadata({ABOUT: json.dumps(about)}), path)
+
+    @classmethod
+    def load(cls, path: Path) -> Pool:
+        """The inverse of `save`. Raises ClickException when there is none."""
+        if not path.is_file():
+            raise click.ClickException(f"{path}: no such file; make the pool first: python -m benchmarks.search.pool")
+        table = pq.read_table(path)
+        about = json.loads(table.schema.metadata[ABOUT])
+        frame = table.to_pandas()
+        runtimes = [name.removesuffix("_upper_ms") for name in frame.columns if name.endswith("_upper_ms")]
+        return cls(
+            space=SearchSpace.from_json(about.pop("space")),
+            shape=ModelShape(**about.pop("shape")),
+            tokens=about.pop("tokens"),
+            genotypes=np.array([json.loads(text) for text in frame["genotype"]], dtype=np.int64),
+            latency={
+                runtime: {statistic: frame[f"{runtime}_{statistic}_ms"].to_numpy() for statistic in STATISTICS}
+                for runtime in runtimes
+            },
+            upper={runtime: frame[f"{runtime}_upper_ms"].to_numpy() for runtime in runtimes},
+            accuracy=frame["accuracy"].to_numpy(),
+            about=about,
+        )
+
+
+def chosen(space: SearchSpace, shape: ModelShape, count: int, tokens: int) -> np.ndarray:
+    """(count, genes), different: half of them evenly spread over MACs, with those whose layers are alike, half of them any."""
+    uniform = np.array([space.encode(item) for item in space.uniform()])
+    spread = spread_over_cost(
+        space,
+        lambda genotypes: shape.macs(*space.sizes(genotypes), tokens),
+        count // 2,
+        np.random.default_rng(0),
+        include=np.concatenate([np.array([space.encode(space.largest()), space.encode(space.smallest())]), uniform]),
+        prefer=uniform,
+    )
+    rest = space.sample(np.random.default_rng(1), 4 * count)
+    return np.array(list(dict.fromkeys(map(tuple, np.concatenate([spread, rest]).tolist())))[:count], dtype=np.int64)
+
+
+def bench_of(work: Path, laboratory: Laboratory, terminal: Terminal) -> Bench:
+    """The default pipeline's super-network, trained when it is not there, on this host."""
+    settings = load_pipeline("sentiment").model_copy(update={"search": SearchSettings()})
+    inputs = load_inputs(settings)
+    device = resolve(PROFILE, this_host())
+    device = replace(device, sequence_length=min(device.sequence_length, settings.data.max_length))
+    return Bench(inputs, finetune_stage(inputs, work, 0, terminal), device, laboratory)
+
+
+def measured(bench: Bench, genotypes: np.ndarray) -> dict[tuple[int, ...], dict[str, Point]]:
+    """By genotype and runtime; those left out that are not to be believed. Accuracy is that of ONNX Runtime's graph: it runs
+    rows of like length together on all cores, and in fp32 both runtimes decide alike."""
+    space, found = bench.supernet.space, dict[tuple[int, ...], dict[str, Point]]()
+    accurate = bench.device.runs[0]
+    with click.progressbar(genotypes, label="measured", show_pos=True) as bar:
+        for row in bar:
+            architecture = space.decode(row)
+            latencies = {run: bench.latency(architecture, run) for run in bench.device.runs}
+            if all(item.believed for item in latencies.values()):
+                accuracy, macs = bench.accuracy(architecture, accurate, "validation"), bench.macs(architecture)
+                points = {run.runtime: Point(architecture, run, item, accuracy, macs) for run, item in latencies.items()}
+                found[tuple(row.tolist())] = points
+    return found
+
+
+def made_of(bench: Bench, found: Mapping[tuple[int, ...], Mapping[str, Point]]) -> Pool:
+    """The pool of what was measured."""
+
+    def timings(runtime: str) -> list[Any]:
+        return [points[runtime].measurement.timing for points in found.values()]
+
+    runtimes = [run.runtime for run in bench.device.runs]
+    return Pool(
+        space=bench.supernet.space,
+        shape=bench.supernet.shape,
+        tokens=bench.device.sequence_length,
+        genotypes=np.array(list(found), dtype=np.int64),
+        latency={
+            runtime: {
+                statistic: np.array([each.statistic_ms(statistic) for each in timings(runtime)]) for statistic in STATISTICS
+            }
+            for runtime in runtimes
+        },
+        upper={runtime: np.array([each.upper_ms("p90") for each in timings(runtime)]) for runtime in runtimes},
+        accuracy=np.array([points[runtimes[0]].accuracy for points in found.values()]),
+        about={"host": bench.device.host.describe(), "supernet": bench.supernet.key, "rows": "validation"},
+    )
+
+
+def made_up(count: int = 160) -> Pool:
+    """A pool of the same form in a small space, its figures computed: for smoke runs."""
+    shape = ModelShape(layers=4, heads=4, mlp_width=64, hidden_size=32, head_size=8, fixed_parameters=0, layer_parameters=0)
+    space = SearchSpace(4, (2, 3, 4), (1, 2, 4), (16, 32, 64))
+    genotypes = chosen(space, shape, count, 16)
+    rng, (heads, widths) = np.random.default_rng(0), space.sizes(genotypes)
+    took = 1 + 0.4 * (heads > 0).sum(axis=1) + 0.1 * heads.sum(axis=1) + 0.01 * widths.sum(axis=1)
+    accuracy = 0.5 + 0.3 * (heads.sum(axis=1) / 16) ** 0.5 + 0.1 * (widths.sum(axis=1) / 256) ** 0.5
+    latency = {
+        runtime: {statistic: took * times * (1 + 0.01 * rng.random(len(took))) for statistic in STATISTICS}
+        for runtime, times in (("onnxruntime", 1.0), ("openvino", 0.8))
+    }
+    upper = {runtime: 1.02 * values["p90"] for runtime, values in latency.items()}
+    return Pool(space, shape, 16, genotypes, latency, upper, accuracy + 0.005 * rng.random(len(accuracy)), {})
+
+
+def architecture_of(pool: Pool, index: int) -> Architecture:
+    """The network at ``index``."""
+    return pool.space.decode(pool.genotypes[index])
+
+
+@click.command(help=__doc__)
+@click.option("--count", default=COUNT, show_default=True, help="Architectures.")
+@click.option("--work", default=WORK, type=click.Path(path_type=Path), show_default=True, help="Super-network and measurements.")
+@click.option("--file", "path", default=FILE, type=click.Path(path_type=Path), show_default=True, help="What is written.")
+def main(count: int, work: Path, path: Path) -> None:
+    """Make the pool."""
+    work.mkdir(parents=True, exist_ok=True)
+    with open_store(work, None, create=True) as store, closing(Laboratory(store, scratch=work)) as laboratory:
+        bench = bench_of(work, laboratory, Terminal())
+        found = measured(bench, chosen(bench.supernet.space, bench.supernet.shape, count, bench.device.sequence_length))
+        made = made_of(bench, found)
+    made.save(path)
+    click.echo(f"{path}: {len(made)} architectures; {count - len(made)} whose latency could not be believed are left out")
+
+
+if __name__ == "__main__":
+    main()
