@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from instatune_deploy import __version__
+from instatune_deploy.errors import UserError
 
 if TYPE_CHECKING:
     from instatune_deploy.pipeline.job import Job
@@ -102,18 +103,21 @@ def _device_options(required: bool) -> Callable[[Command], Command]:
     return decorate
 
 
-class _Interruptible(click.Group):
-    """Ctrl-C says what is kept instead of a traceback."""
+class _Main(click.Group):
+    """The commands. What a user did wrong in any of them is reported, and Ctrl-C says what is kept, both without a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
+        except UserError as error:
+            click.echo(f"Error: {error.message}", err=True)
+            context.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("\nInterrupted. Checkpoints and measurements are kept: the same command goes on from there.", err=True)
             context.exit(130)
 
 
-@click.group(cls=_Interruptible, invoke_without_command=True, context_settings={"max_content_width": 110})
+@click.group(cls=_Main, invoke_without_command=True, context_settings={"max_content_width": 110})
 @click.version_option(__version__, prog_name="instatune-deploy")
 @_work_options
 @_device_options(required=False)

@@ -1,10 +1,8 @@
-"""Files that are either whole or not there: atomic writes, checksums, canonical JSON."""
+"""Files that are either whole or not there: atomic writes, and what the file system says in words."""
 
 from __future__ import annotations
 
-import errno
 import glob
-import hashlib
 import json
 import os
 import shutil
@@ -17,33 +15,7 @@ from typing import Any
 
 import psutil
 
-from instatune_deploy.errors import BadInput, UserError
-
-CHUNK_BYTES = 1 << 20
-
-
-def canonical_json(value: Any) -> str:
-    """The one JSON text of ``value``: sorted keys, no spaces, no NaN. Equal values give equal texts."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """SHA-256 (hexadecimal) of the canonical JSON of ``value``."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hexadecimal) of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def folder_sha256(folder: Path) -> str:
-    """SHA-256 over names and bytes of every file below ``folder``; a single file counts as itself."""
-    if folder.is_file():
-        return file_sha256(folder)
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return digest({name: file_sha256(folder / name) for name in names})
+from instatune_deploy.errors import BadInput, clear_os_errors, reason
 
 
 def write_text(path: Path, text: str) -> None:
@@ -133,29 +105,6 @@ def replace_folder(new: Path, target: Path) -> None:
     finally:
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def clear_os_errors(what: str) -> Iterator[None]:
-    """Turn the file system's refusals into one line that says ``what`` could not be done and why."""
-    try:
-        yield
-    except OSError as error:
-        raise BadInput(f"{what}: {reason(error)}") from error
-    except Exception as error:
-        # safetensors and tokenizers say in words what other libraries say with an OSError
-        if os.strerror(errno.ENOSPC) not in str(error) or isinstance(error, UserError):
-            raise
-        raise BadInput(f"{what}: {reason(OSError(errno.ENOSPC, ''))}") from error
-
-
-def reason(error: BaseException) -> str:
-    """The part of an error that helps a person: no numbers, no repetition of the path."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full; free some space and run again"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error).strip().split("\n")[0]
 
 
 def check_writable(folder: Path) -> None:

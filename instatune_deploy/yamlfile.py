@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import reason
+from instatune_deploy.errors import BadInput, reason
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]

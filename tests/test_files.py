@@ -1,25 +1,15 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import math
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from instatune_deploy import files
 from instatune_deploy.errors import BadInput
-
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
-    max_leaves=10,
-)
 
 
 def full_disk(*_: object, **__: object) -> None:
@@ -28,43 +18,6 @@ def full_disk(*_: object, **__: object) -> None:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def test_canonical_json() -> None:
-    assert (
-        files.canonical_json({"b": [1, 2.5, None], "a": {"y": True, "x": "é"}})
-        == '{"a":{"x":"\\u00e9","y":true},"b":[1,2.5,null]}'
-    )
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        files.canonical_json(math.nan)
-
-
-@given(PLAIN)
-def test_canonical_json_says_everything(value: object) -> None:
-    assert json.loads(files.canonical_json(value)) == value
-
-
-def test_digest_is_sha256_of_the_canonical_text() -> None:
-    assert files.digest({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()
-    assert files.digest({"a": 1, "b": 2}) == files.digest({"b": 2, "a": 1})
-    assert files.digest([1, 2]) != files.digest([2, 1])
-
-
-def test_file_and_folder_checksums(tmp_path: Path) -> None:
-    (tmp_path / "one").write_bytes(b"abc")
-    assert files.file_sha256(tmp_path / "one") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert files.folder_sha256(tmp_path / "one") == files.file_sha256(tmp_path / "one")
-    for folder in ("a", "b"):
-        (tmp_path / folder / "deep").mkdir(parents=True)
-        (tmp_path / folder / "deep" / "x").write_bytes(b"1")
-        (tmp_path / folder / "y").write_bytes(b"2")
-    assert files.folder_sha256(tmp_path / "a") == files.folder_sha256(tmp_path / "b")
-    before = files.folder_sha256(tmp_path / "a")
-    (tmp_path / "a" / "y").write_bytes(b"3")
-    changed = files.folder_sha256(tmp_path / "a")
-    (tmp_path / "b" / "y").rename(tmp_path / "b" / "z")
-    renamed = files.folder_sha256(tmp_path / "b")
-    assert len({before, changed, renamed}) == 3
 
 
 def test_write_text_replaces_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,11 +122,6 @@ def test_a_replacement_that_fails_puts_the_old_folder_back(tmp_path: Path, monke
         files.replace_folder(new, target)
     assert (target / "x").read_text() == "old"
     assert names(tmp_path) == ["new", "target"]
-
-
-def test_reason_is_short() -> None:
-    assert files.reason(PermissionError(errno.EACCES, "Permission denied", "/a/b")) == "permission denied"
-    assert files.reason(ValueError("first\nsecond")) == "first"
 
 
 def test_check_writable(tmp_path: Path) -> None:

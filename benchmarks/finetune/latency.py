@@ -25,7 +25,8 @@ from instatune_deploy.devices.reference import reference_key
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import version_for
 from instatune_deploy.devices.store import MeasurementStore
-from instatune_deploy.files import digest, read_json, write_json
+from instatune_deploy.digests import digest
+from instatune_deploy.files import read_json, write_json
 from instatune_deploy.graphs.template import Template
 from instatune_deploy.pipeline.inputs import load_inputs
 from instatune_deploy.pipeline.supernet import GRAPHS_REVISION

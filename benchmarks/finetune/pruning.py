@@ -23,7 +23,8 @@ from benchmarks.finetune.rebuild import pruned_network
 from benchmarks.finetune.subjects import pipeline
 from benchmarks.finetune.trainings import FULL_FIRST, Need, Pruning, Training, Workshop
 from benchmarks.results import REPOSITORY
-from instatune_deploy.files import digest, file_sha256, read_json, write_json, write_text
+from instatune_deploy.digests import digest, file_sha256
+from instatune_deploy.files import read_json, write_json, write_text
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.tasks.packages import cache_folder

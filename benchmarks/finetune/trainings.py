@@ -23,7 +23,8 @@ from benchmarks.finetune.alone import Start
 from benchmarks.finetune.subjects import pipeline
 from benchmarks.results import REPOSITORY
 from instatune_deploy.config import PipelineSettings
-from instatune_deploy.files import digest, read_json, write_json
+from instatune_deploy.digests import digest
+from instatune_deploy.files import read_json, write_json
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
 from instatune_deploy.pipeline.training import computes_in_bf16, trained_on
 from instatune_deploy.supernet.architecture import Architecture

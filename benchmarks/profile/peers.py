@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.results import REPOSITORY
-from instatune_deploy.files import file_sha256
+from instatune_deploy.digests import file_sha256
 from instatune_deploy.tasks.packages import cache_folder
 
 REQUIREMENTS = REPOSITORY / "benchmarks" / "environments" / "optimum.txt"

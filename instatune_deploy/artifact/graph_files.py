@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instatune_deploy.files import digest, file_sha256
+from instatune_deploy.digests import digest, file_sha256
 
 if TYPE_CHECKING:
     import onnx

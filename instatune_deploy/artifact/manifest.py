@@ -20,8 +20,9 @@ from instatune_deploy.artifact.parity import Parity
 from instatune_deploy.config import Count, Precision, Provider, RuntimeName, Sha256, Statistic, TimingSettings
 from instatune_deploy.devices.deployment import Deployment
 from instatune_deploy.devices.latency import Timing
+from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput, VerificationFailed
-from instatune_deploy.files import digest, read_json, write_json
+from instatune_deploy.files import read_json, write_json
 from instatune_deploy.supernet.architecture import Architecture
 
 SCHEMA_VERSION = 1

@@ -12,8 +12,7 @@ from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.process import MeasuringProcess
 from instatune_deploy.devices.profile import resolve
 from instatune_deploy.devices.runtimes.registry import check_run
-from instatune_deploy.errors import BadInput, VerificationFailed
-from instatune_deploy.files import reason
+from instatune_deploy.errors import BadInput, VerificationFailed, reason
 
 
 def remeasure(folder: Path, deployment: Deployment, device: str, timing: TimingSettings) -> Measurement:

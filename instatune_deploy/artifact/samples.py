@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instatune_deploy.errors import VerificationFailed
-from instatune_deploy.files import reason
+from instatune_deploy.errors import VerificationFailed, reason
 
 FILE_NAME = "samples.npz"
 LOGITS = "logits"

@@ -21,8 +21,8 @@ from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.config import TimingSettings
 from instatune_deploy.devices.deployment import Deployment, Measurement
 from instatune_deploy.devices.host import this_host
-from instatune_deploy.errors import TooNoisy, VerificationFailed
-from instatune_deploy.files import clear_os_errors, file_sha256
+from instatune_deploy.digests import file_sha256
+from instatune_deploy.errors import TooNoisy, VerificationFailed, clear_os_errors
 
 Remeasure = Callable[[Path, Deployment, str, TimingSettings], Measurement]
 

@@ -25,8 +25,9 @@ from instatune_deploy.artifact.remeasure import remeasure
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.config import TimingSettings
 from instatune_deploy.devices.deployment import Deployment, Measurement
-from instatune_deploy.errors import BadInput, VerificationFailed
-from instatune_deploy.files import clear_os_errors, file_sha256, whole_folder, write_json
+from instatune_deploy.digests import file_sha256
+from instatune_deploy.errors import BadInput, VerificationFailed, clear_os_errors
+from instatune_deploy.files import whole_folder, write_json
 
 if TYPE_CHECKING:
     import onnx

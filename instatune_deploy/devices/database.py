@@ -14,8 +14,7 @@ import sqlalchemy as sql
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError
 
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import clear_os_errors, reason
+from instatune_deploy.errors import BadInput, clear_os_errors, reason
 
 LOCK_WAIT_S = 30.0
 CONNECT_TIMEOUT_S = 10

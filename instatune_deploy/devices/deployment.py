@@ -10,8 +10,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from instatune_deploy.devices.latency import Timing
 from instatune_deploy.devices.runs import Run
+from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput
-from instatune_deploy.files import digest
 from instatune_deploy.supernet.architecture import Architecture
 
 SCHEMA_VERSION = 2

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from instatune_deploy.devices.host_facts import host_facts
-from instatune_deploy.files import digest
+from instatune_deploy.digests import digest
 
 VECTOR_FLAGS = ("sse4", "avx", "fma", "amx", "asimd", "bf16", "i8mm", "sve")
 

@@ -19,8 +19,8 @@ from instatune_deploy.devices.reference import reference_key
 from instatune_deploy.devices.results import RESULTS, SCHEMA_VERSION
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.store import MeasurementStore
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import canonical_json, reason
+from instatune_deploy.digests import canonical_json
+from instatune_deploy.errors import BadInput, reason
 from instatune_deploy.supernet.architecture import Architecture
 
 Milliseconds = Annotated[float, Field(gt=0)]

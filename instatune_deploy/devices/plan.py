@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from instatune_deploy.devices.runs import Run
+from instatune_deploy.digests import file_sha256
 
 SCHEMA_VERSION = 1
 PLAN, INPUTS, REFERENCE, GRAPHS = "plan.json", "inputs.npz", "reference.onnx", "graphs"
@@ -139,14 +140,11 @@ def read_plan(folder: Path) -> Plan:
 def check_files(folder: Path, files: Iterable[tuple[str, str]]) -> None:
     """`Unusable` names the first of the files (path, SHA-256) that is missing or is not what the plan says."""
     for name, sha256 in files:
-        digest = hashlib.sha256()
         try:
-            with (folder / name).open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+            found = file_sha256(folder / name)
         except OSError as error:
             raise Unusable(f"{name}: cannot be read ({error.strerror}); unpack the kit again") from error
-        if digest.hexdigest() != sha256:
+        if found != sha256:
             raise Unusable(f"{name}: its SHA-256 is not the plan's: the file was changed or cut short; unpack the kit again")
 
 

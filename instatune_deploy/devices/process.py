@@ -23,8 +23,7 @@ from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.base import Graph, Inputs
 from instatune_deploy.devices.runtimes.modules import version_for
 from instatune_deploy.devices.runtimes.registry import check_run, refusals_are_bad_input
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import clear_os_errors
+from instatune_deploy.errors import BadInput, clear_os_errors
 
 MODULE = "instatune_deploy.devices.serve"
 ERRORS = "errors.txt"

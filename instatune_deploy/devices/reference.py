@@ -14,7 +14,8 @@ import numpy as np
 
 from instatune_deploy.devices.probe import reference_run
 from instatune_deploy.devices.runs import Run
-from instatune_deploy.files import digest, write_bytes
+from instatune_deploy.digests import digest
+from instatune_deploy.files import write_bytes
 
 TOKENS, HIDDEN, WIDTH, BLOCKS = 128, 384, 256, 12
 INPUT = "hidden_states"

@@ -21,8 +21,8 @@ from instatune_deploy.devices.database import clear_errors, connect, locate
 from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.tables import ACCURACIES, MEASUREMENTS, REFERENCES, create_tables, utc
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import canonical_json, reason
+from instatune_deploy.digests import canonical_json
+from instatune_deploy.errors import BadInput, reason
 from instatune_deploy.supernet.architecture import Architecture
 
 FILE_NAME = "measurements.sqlite"

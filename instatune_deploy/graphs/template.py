@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from instatune_deploy.files import digest, read_json, write_json
+from instatune_deploy.digests import digest
+from instatune_deploy.files import read_json, write_json
 from instatune_deploy.graphs.carved import Carved
 from instatune_deploy.supernet.shape import ModelShape
 

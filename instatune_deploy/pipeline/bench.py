@@ -16,8 +16,8 @@ from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import version_for
 from instatune_deploy.devices.store import MeasurementStore
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import clear_os_errors, digest
+from instatune_deploy.digests import digest
+from instatune_deploy.errors import BadInput, clear_os_errors
 from instatune_deploy.pipeline.evaluate import CannotEvaluate
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.supernet import Supernet, narrow_weights

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from instatune_deploy.budget import Budget
 from instatune_deploy.devices.runs import Run
+from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, UserError, VerificationFailed
-from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
 from instatune_deploy.pipeline.objectives import latency_ms
 from instatune_deploy.pipeline.results import SearchResult, ranked

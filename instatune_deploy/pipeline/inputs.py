@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from instatune_deploy.config import PipelineSettings
+from instatune_deploy.digests import folder_sha256
 from instatune_deploy.errors import BadInput
-from instatune_deploy.files import folder_sha256
 from instatune_deploy.resources import find_resource
 from instatune_deploy.tasks.references import check_model_folder, resolve
 from instatune_deploy.tasks.text_classification import TextData, load_rows

@@ -25,7 +25,9 @@ from instatune_deploy.devices.results import RESULTS
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import MODULES
 from instatune_deploy.devices.store import open_store
-from instatune_deploy.files import clear_os_errors, file_sha256, write_text
+from instatune_deploy.digests import file_sha256
+from instatune_deploy.errors import clear_os_errors
+from instatune_deploy.files import write_text
 from instatune_deploy.pipeline.bench import Bench
 from instatune_deploy.pipeline.job import Job
 from instatune_deploy.pipeline.search import Searcher

@@ -12,8 +12,8 @@ from instatune_deploy.config import ObjectiveName, SearchSettings, Statistic
 from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.space import DeploymentSpace
+from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput, TooNoisy
-from instatune_deploy.files import digest
 from instatune_deploy.pipeline.bench import Bench, Point
 from instatune_deploy.pipeline.objectives import in_order, latency_ms, limits, objectives
 from instatune_deploy.pipeline.predictors import Learner, Predictors

@@ -13,7 +13,9 @@ import numpy as np
 from filelock import FileLock
 
 from instatune_deploy.devices.host import Host
-from instatune_deploy.files import clear_os_errors, digest, file_sha256, read_json, whole_folder, write_json
+from instatune_deploy.digests import digest, file_sha256
+from instatune_deploy.errors import clear_os_errors
+from instatune_deploy.files import read_json, whole_folder, write_json
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.teacher import Teacher, teacher_of, train_teacher
 from instatune_deploy.pipeline.training import (

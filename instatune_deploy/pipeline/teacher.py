@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instatune_deploy.config import TRAIN_TEACHER
-from instatune_deploy.files import clear_os_errors, digest, folder_sha256, write_json
+from instatune_deploy.digests import digest, folder_sha256
+from instatune_deploy.errors import clear_os_errors
+from instatune_deploy.files import write_json
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.training import alone, progress, save_model, trained_on, training_rows
 from instatune_deploy.tasks.references import resolve

@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from instatune_deploy import __version__
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.runtimes.registry import CPU_FLAGS
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import clear_os_errors, whole_folder
+from instatune_deploy.errors import BadInput, clear_os_errors
+from instatune_deploy.files import whole_folder
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.terminal import Terminal
 

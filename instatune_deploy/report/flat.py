@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from instatune_deploy.devices.store import Record
 from instatune_deploy.devices.tables import utc
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import canonical_json, clear_os_errors, write_bytes
+from instatune_deploy.digests import canonical_json
+from instatune_deploy.errors import BadInput, clear_os_errors
+from instatune_deploy.files import write_bytes
 from instatune_deploy.report.measurements import why_not
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput
-from instatune_deploy.files import digest
 from instatune_deploy.words import counted
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import reason
+from instatune_deploy.errors import BadInput, reason
 from instatune_deploy.supernet.families import family_of
 
 LARGEST_BYTES = 2**31 - 2**24

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import reason
+from instatune_deploy.errors import BadInput, reason
 
 MAX_UNPACKED_BYTES = 4 << 30
 

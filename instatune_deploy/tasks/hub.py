@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import reason
+from instatune_deploy.errors import BadInput, reason
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

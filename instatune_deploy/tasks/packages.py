@@ -7,8 +7,9 @@ import re
 import tempfile
 from pathlib import Path
 
+from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput
-from instatune_deploy.files import digest, whole_folder
+from instatune_deploy.files import whole_folder
 from instatune_deploy.tasks.archives import extract
 from instatune_deploy.tasks.pip_index import download_archive
 

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import CHUNK_BYTES, clear_os_errors, reason
+from instatune_deploy.digests import CHUNK_BYTES
+from instatune_deploy.errors import BadInput, clear_os_errors, reason
 
 if TYPE_CHECKING:
     from unearth import Link

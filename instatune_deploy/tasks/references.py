@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import read_json, reason
+from instatune_deploy.errors import BadInput, reason
+from instatune_deploy.files import read_json
 from instatune_deploy.tasks.hub import fetch_model
 from instatune_deploy.tasks.packages import package_path
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from instatune_deploy.config import DataSettings
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import clear_os_errors, reason
+from instatune_deploy.errors import BadInput, clear_os_errors, reason
 from instatune_deploy.tasks.references import HubDataset, resolve
 
 if TYPE_CHECKING:

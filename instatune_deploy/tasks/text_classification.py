@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from instatune_deploy.config import DataSettings
+from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput
-from instatune_deploy.files import digest
 from instatune_deploy.tasks.labels import encode_labels, refuse_rows
 from instatune_deploy.tasks.tables import SPLITS, Split, read_splits
 from instatune_deploy.tasks.text_inputs import length_batches, load_tokenizer, pad, tokenize

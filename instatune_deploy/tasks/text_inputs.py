@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from instatune_deploy.errors import BadInput
-from instatune_deploy.files import reason
+from instatune_deploy.errors import BadInput, reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

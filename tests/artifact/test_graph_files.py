@@ -11,7 +11,7 @@ import pytest
 from instatune_deploy.artifact import graph_files
 from instatune_deploy.artifact.graph_files import GRAPH_FILES, write_graph
 from instatune_deploy.devices.runtimes.registry import PRECISIONS
-from instatune_deploy.files import digest, file_sha256
+from instatune_deploy.digests import digest, file_sha256
 
 from .tiny import HEAD, TABLE, tiny_graph
 

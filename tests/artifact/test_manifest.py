@@ -20,8 +20,8 @@ from instatune_deploy.artifact.manifest import (
     write_manifest,
 )
 from instatune_deploy.artifact.parity import Parity
+from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput, VerificationFailed
-from instatune_deploy.files import digest
 
 from .tiny import edit, timing, tiny_deployment, tiny_manifest
 

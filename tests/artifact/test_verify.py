@@ -13,8 +13,8 @@ from instatune_deploy.artifact import verify as module
 from instatune_deploy.artifact.manifest import FileEntry, read_manifest
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.artifact.verify import Report, verify
+from instatune_deploy.digests import file_sha256
 from instatune_deploy.errors import BadInput, TooNoisy, VerificationFailed
-from instatune_deploy.files import file_sha256
 
 from .tiny import QUICK, FakeRemeasure, edit, make_artifact, reseal, tiny_deployment
 
@@ -219,7 +219,8 @@ def test_names_that_lead_outside_are_refused(onnx_artifact: Path, name: str) -> 
 
 def reseal_raw(path: Path) -> None:
     """A right checksum over whatever the manifest says."""
-    from instatune_deploy.files import digest, read_json, write_json
+    from instatune_deploy.digests import digest
+    from instatune_deploy.files import read_json, write_json
 
     value = read_json(path)
     value.pop("sha256")

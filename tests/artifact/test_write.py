@@ -12,8 +12,9 @@ from instatune_deploy.artifact import graph_files
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.artifact.write import draft
+from instatune_deploy.digests import file_sha256, folder_sha256
 from instatune_deploy.errors import BadInput, VerificationFailed
-from instatune_deploy.files import file_sha256, folder_sha256, read_json
+from instatune_deploy.files import read_json
 
 from .tiny import QUICK, FakeTokenizer, fill, make_artifact, tiny_deployment, tiny_graph, tiny_manifest, tiny_samples
 

@@ -14,7 +14,10 @@ import instatune_deploy
 PACKAGE = Path(instatune_deploy.__file__).parent
 DEVICES = "instatune_deploy.devices"
 PURE = [
-    *(f"{DEVICES}.{name}" for name in ("runs", "latency", "statistics", "cpus", "gpu", "timing", "probe", "serve")),
+    *(
+        f"{DEVICES}.{name}"
+        for name in ("runs", "latency", "statistics", "cpus", "gpu", "timing", "probe", "serve", "memory", "energy")
+    ),
     *(f"{DEVICES}.runtimes.{name}" for name in ("base", "modules", "onnxruntime", "openvino")),
 ]
 OTHERS = {"numpy", "onnxruntime", "openvino"}

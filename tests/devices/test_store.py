@@ -18,8 +18,8 @@ from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.store import MeasurementStore, open_store
 from instatune_deploy.devices.tables import METADATA, REFERENCES
+from instatune_deploy.digests import canonical_json
 from instatune_deploy.errors import BadInput
-from instatune_deploy.files import canonical_json
 from instatune_deploy.supernet.architecture import Architecture
 
 Make = Callable[..., Measurement]

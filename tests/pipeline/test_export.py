@@ -11,8 +11,8 @@ import pytest
 from instatune_deploy.artifact.graph_files import GraphFiles
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.artifact.verify import check_files
+from instatune_deploy.digests import folder_sha256
 from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, VerificationFailed
-from instatune_deploy.files import folder_sha256
 from instatune_deploy.pipeline.export import ATTEMPTS
 
 from .conftest import BUDGET

@@ -14,8 +14,9 @@ from instatune_deploy.artifact.verify import Check, check_files, verify
 from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.store import MeasurementStore
+from instatune_deploy.digests import file_sha256, folder_sha256
 from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, UserError
-from instatune_deploy.files import file_sha256, folder_sha256, read_json
+from instatune_deploy.files import read_json
 from instatune_deploy.finetune.evaluate import Evaluator
 from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
 from instatune_deploy.pipeline.job import Job

@@ -11,8 +11,9 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from instatune_deploy.digests import file_sha256
 from instatune_deploy.errors import BadInput
-from instatune_deploy.files import file_sha256, read_json
+from instatune_deploy.files import read_json
 from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
 from instatune_deploy.pipeline.supernet import Supernet, finetune_stage, supernet_key
 from instatune_deploy.pipeline.teacher import teacher_of
