@@ -9,7 +9,7 @@ BUDGET ?= 20ms
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow benchmarks benchmarks-readme clean
+.PHONY: demo test test-slow benchmarks benchmarks-readme schema clean
 
 demo: $(VENV)/installed
 	$(BIN)/instatune-deploy --device $(DEVICE) --budget $(BUDGET)
@@ -30,6 +30,10 @@ benchmarks: $(VENV)/installed
 
 benchmarks-readme: $(VENV)/installed
 	$(BIN)/python -m benchmarks.readme
+
+# The published form of manifest.json
+schema: $(VENV)/installed
+	$(BIN)/python -c "from instatune_deploy.artifact.manifest import json_schema; from instatune_deploy.files import write_json; from pathlib import Path; write_json(Path('instatune_deploy/artifact/manifest.schema.json'), json_schema())"
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --quiet --editable .

@@ -7,7 +7,6 @@ accidents and careless edits; it is no signature, and does not stop someone who 
 from __future__ import annotations
 
 import json
-import re
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from instatune_deploy import __version__
+from instatune_deploy.artifact.checks import MANIFEST, SEAL, is_plain, untouched
 from instatune_deploy.artifact.parity import Parity
 from instatune_deploy.config import Count, Precision, Provider, RuntimeName, Sha256, Statistic, TimingSettings
 from instatune_deploy.devices.deployment import Deployment
@@ -26,8 +26,7 @@ from instatune_deploy.files import read_json, write_json
 from instatune_deploy.supernet.architecture import Architecture
 
 SCHEMA_VERSION = 1
-FILE_NAME = "manifest.json"
-SEAL = "sha256"
+FILE_NAME = MANIFEST
 PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "numpy", "tokenizers")
 
 Milliseconds = Annotated[float, Field(gt=0)]
@@ -59,6 +58,7 @@ class Latency(Record):
     """Milliseconds of one inference on the finished files in a process of their own. ``count``: runs behind the figures.
 
     upper: what the budget's statistic stays below with 95% confidence; None when too few runs were made to say
+    lower: what it stays above
     """
 
     p50: Milliseconds
@@ -66,6 +66,7 @@ class Latency(Record):
     p99: Milliseconds
     count: Count
     upper: Milliseconds | None
+    lower: Milliseconds | None = None
     stable: bool
 
     @classmethod
@@ -77,11 +78,12 @@ class Latency(Record):
             p99=timing.p99_ms,
             count=timing.count,
             upper=timing.limits[statistic].upper_ms,
+            lower=timing.limits[statistic].lower_ms,
             stable=timing.stable,
         )
 
-    def statistic_ms(self, statistic: Statistic) -> float:
-        """The percentile that ``statistic`` names."""
+    def statistic_ms(self, statistic: str) -> float:
+        """The percentile that ``statistic`` (`config.Statistic`) names."""
         return {"p50": self.p50, "p90": self.p90, "p99": self.p99}[statistic]
 
 
@@ -112,6 +114,24 @@ class Prediction(Record):
     accuracy: float
 
 
+class Data(Record):
+    """What it was fine-tuned and judged on. ``key``: digest of all texts and labels; ``rows``: of each split."""
+
+    reference: str
+    key: str
+    rows: dict[str, int]
+
+
+class Predictors(Record):
+    """Held-out errors of the predictors that the search believed: latency as a share (in the way of running that was chosen)
+    and accuracy as a fraction, with Kendall's tau; None where there was none."""
+
+    latency_mape: float | None
+    latency_tau: float | None
+    accuracy_mae: float | None
+    accuracy_tau: float | None
+
+
 class FileEntry(Record):
     """Checksum and size of one file."""
 
@@ -123,12 +143,13 @@ class Manifest(Record):
     """Everything a receiver of an artifact may want to know, and what `verify` needs.
 
     created:      UTC
-    base_model:   reference of the pre-trained model
+    base_model:   reference of the pre-trained model; license: as its own card says, None where it says nothing
     labels:       class names; the i-th logit is the i-th name's
     device:       name of the hardware profile
     budget:       None when none was asked for
     input_shapes: of every input of the graph; the budget is promised for these
     latency_ms:   as the clock gave it, in the slowest of three processes
+    circumstances: of that measurement: when, load, what the runtime said, attempts (`Measurement.circumstances`)
     baseline, predicted: on the nominal speed of the host, as everything that was searched
     predicted:    None when it was measured before there were predictors
     macs:         multiply-accumulate operations of one inference
@@ -144,6 +165,7 @@ class Manifest(Record):
     created: AwareDatetime
     task: str
     base_model: str
+    license: str | None = None
     labels: list[str]
     device: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     budget: Budget | None
@@ -155,9 +177,12 @@ class Manifest(Record):
     input_shapes: dict[str, list[Count]] = Field(min_length=1)
     architecture: Architecture
     latency_ms: Latency
+    circumstances: dict[str, Any] = {}
     accuracy: Accuracy
+    data: Data | None = None
     baseline: Baseline
     predicted: Prediction | None
+    predictors: Predictors | None = None
     parity: Parity
     macs: int = Field(ge=0)
     parameters: int = Field(ge=0)
@@ -198,6 +223,15 @@ class Manifest(Record):
         return self
 
     @property
+    def tolerance(self) -> float:
+        """How far from PyTorch's its logits may be."""
+        return self.parity.tolerance
+
+    def promised_ms(self, statistic: str) -> float:
+        """Latency by a statistic: p50, p90 or p99."""
+        return self.latency_ms.statistic_ms(statistic)
+
+    @property
     def deployment(self) -> Deployment:
         """What was measured, and what `verify` measures again."""
         tokens = max(shape[1] for shape in self.input_shapes.values())
@@ -220,11 +254,16 @@ def _check_kept(manifest: Manifest, budget: Budget) -> None:
         )
 
 
-def is_plain(name: str) -> bool:
-    """Whether ``name`` is a relative POSIX path that stays inside its folder, on every system, and is not the manifest."""
-    parts = name.split("/")
-    odd = any(part in {"", ".", ".."} for part in parts) or re.search(r'[\x00-\x1f\x7f\\:*?"<>|]', name)
-    return not odd and name != FILE_NAME
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of manifest.json, as it is published in `manifest.schema.json` beside this file."""
+    schema = Manifest.model_json_schema()
+    schema["properties"][SEAL] = {
+        "type": "string",
+        "pattern": "^[0-9a-f]{64}$",
+        "title": "SHA-256 of the rest, as canonical JSON",
+    }
+    schema["required"] = [*schema["required"], "schema_version", SEAL]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def installed_versions() -> dict[str, str]:
@@ -274,12 +313,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _validated(path: Path, value: dict[str, Any]) -> Manifest:
-    seal = value.pop(SEAL, None)
-    try:
-        untouched = digest(value) == seal
-    except ValueError:  # NaN, which is no JSON and Python reads all the same
-        untouched = False
-    if not untouched:
+    if not untouched(value):
         raise VerificationFailed(f"{path}: damaged or edited: its content does not match its own checksum")
     try:
         return Manifest.model_validate(value)

@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.samples import LOGITS, Samples, batch
-from instatune_deploy.devices.deployment import Deployment
 from instatune_deploy.devices.runtimes.base import RunFailed, Session
 from instatune_deploy.devices.runtimes.registry import open_session, refusals_are_bad_input
 from instatune_deploy.errors import VerificationFailed
+
+if TYPE_CHECKING:
+    from instatune_deploy.artifact.checks import Deployed
 
 FP32_TOLERANCE = 1e-4
 # bf16 keeps 8 significant bits: each product is rounded to 2^-9 (0.2%) of its size, and some dozens of them follow each
@@ -61,7 +63,7 @@ def tolerance(precision: str, logits: NDArray[Any]) -> float:
     return SHARES[precision] * max(1.0, float(np.abs(logits).max()))
 
 
-def check_parity(folder: Path, deployment: Deployment, samples: Samples, allowed: float) -> Parity:
+def check_parity(folder: Path, deployment: Deployed, samples: Samples, allowed: float) -> Parity:
     """Run every sample row through the graph in ``folder``, as ``deployment`` says, and compare.
 
     ``BadInput`` when this host cannot run it so, or the graph does not take the samples' inputs; ``VerificationFailed``

@@ -3,7 +3,8 @@
     with draft(target, deployment) as artifact:
         artifact.add_graph(graph)
         artifact.add_preprocessing(config, tokenizer)
-        artifact.add_samples(samples)
+        artifact.add_predict(tokenizer, inputs, labels)
+        artifact.add_samples(samples, texts)
         parity = artifact.prove_parity()
         measurement = artifact.remeasure(device.name, device.timing)
         artifact.finish(Manifest(...))
@@ -13,16 +14,19 @@ A block that is left without `finish`, by an error most of all, leaves nothing b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from instatune_deploy.artifact.card import write_card
 from instatune_deploy.artifact.graph_files import write_graph
 from instatune_deploy.artifact.manifest import FILE_NAME, FileEntry, Manifest, write_manifest
 from instatune_deploy.artifact.parity import Parity, check_parity, tolerance
+from instatune_deploy.artifact.preprocessing import write_preprocessing
 from instatune_deploy.artifact.remeasure import remeasure
 from instatune_deploy.artifact.samples import Samples
+from instatune_deploy.artifact.tools import write_predict, write_verify
 from instatune_deploy.config import TimingSettings
 from instatune_deploy.devices.deployment import Deployment, Measurement
 from instatune_deploy.digests import file_sha256
@@ -31,6 +35,9 @@ from instatune_deploy.files import whole_folder, write_json
 
 if TYPE_CHECKING:
     import onnx
+    from transformers import PreTrainedTokenizerBase
+
+SAMPLE_TEXTS = "samples.json"
 
 
 class Preprocessor(Protocol):
@@ -57,10 +64,20 @@ class Draft:
         preprocessor.save_pretrained(str(self.folder))
         write_json(self.folder / "config.json", config)
 
-    def add_samples(self, samples: Samples) -> None:
-        """Write samples.npz."""
+    def add_predict(self, tokenizer: PreTrainedTokenizerBase, inputs: Sequence[str], labels: Sequence[str]) -> None:
+        """Write preprocessing.json and predict.py, where the tokenizer can be described; `add_preprocessing` comes before."""
+        deployment = self._deployment
+        shape = deployment.batch_size, deployment.sequence_length
+        if write_preprocessing(self.folder, tokenizer, inputs, *shape, labels):
+            write_predict(self.folder, deployment.run)
+
+    def add_samples(self, samples: Samples, texts: Sequence[str] | None = None) -> None:
+        """Write samples.npz, and samples.json with the texts that they were made of."""
         samples.write(self.folder)
         self._samples = samples
+        if texts is not None:
+            rows = [{"text": text, "logits": row} for text, row in zip(texts, samples.logits.tolist(), strict=True)]
+            write_json(self.folder / SAMPLE_TEXTS, rows)
 
     def prove_parity(self) -> Parity:
         """Compare the written graph with the samples' logits; ``VerificationFailed`` when it is another network."""
@@ -76,12 +93,15 @@ class Draft:
         return remeasure(self.folder, self._deployment, device, timing)
 
     def finish(self, manifest: Manifest) -> None:
-        """Add every file's checksum to ``manifest`` and write it: the draft becomes an artifact when its block ends.
+        """Write verify.py and the model card; add every file's checksum to ``manifest`` and write it: the draft becomes an
+        artifact when its block ends.
 
         ``ValueError`` when the manifest speaks of another deployment than the draft.
         """
         if manifest.deployment != self._deployment:
             raise ValueError(f"the manifest is of {manifest.deployment}, the draft of {self._deployment}")
+        write_verify(self.folder, manifest.runtime)
+        write_card(self.folder, manifest)
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
         files = {
             path.relative_to(self.folder).as_posix(): FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size)

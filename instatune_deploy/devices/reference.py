@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from instatune_deploy.devices.onnx_bytes import Node, model_bytes
 from instatune_deploy.devices.probe import reference_run
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.digests import digest
-from instatune_deploy.files import write_bytes
 
 TOKENS, HIDDEN, WIDTH, BLOCKS = 128, 384, 256, 12
 INPUT = "hidden_states"
@@ -25,33 +25,29 @@ FILE_NAME = "reference.onnx"
 @functools.cache
 def reference_graph() -> bytes:
     """ONNX, float32: (128, 384) to (128, 384), 302 million multiply-accumulates in 24 matrices; always the same bytes."""
-    from onnx import TensorProto, helper, numpy_helper
-
     random = np.random.default_rng(0)
-    nodes, weights, hidden = [], [], INPUT
+    nodes: list[Node] = []
+    weights, hidden = {}, INPUT
     for block in range(BLOCKS):
         for name, shape in ((f"up_{block}", (HIDDEN, WIDTH)), (f"down_{block}", (WIDTH, HIDDEN))):
-            values = random.standard_normal(shape, dtype=np.float32) / np.float32(shape[0] ** 0.5)
-            weights.append(numpy_helper.from_array(values, name))
+            weights[name] = random.standard_normal(shape, dtype=np.float32) / np.float32(shape[0] ** 0.5)
         nodes += [
-            helper.make_node("MatMul", [hidden, f"up_{block}"], [f"wide_{block}"]),
-            helper.make_node("Relu", [f"wide_{block}"], [f"active_{block}"]),
-            helper.make_node("MatMul", [f"active_{block}", f"down_{block}"], [f"narrow_{block}"]),
-            helper.make_node("Softmax", [f"narrow_{block}"], [f"normal_{block}"], axis=-1),
-            helper.make_node("Add", [f"normal_{block}", hidden], [f"block_{block}"]),
+            Node("MatMul", [hidden, f"up_{block}"], f"wide_{block}"),
+            Node("Relu", [f"wide_{block}"], f"active_{block}"),
+            Node("MatMul", [f"active_{block}", f"down_{block}"], f"narrow_{block}"),
+            Node("Softmax", [f"narrow_{block}"], f"normal_{block}", {"axis": -1}),
+            Node("Add", [f"normal_{block}", hidden], f"block_{block}"),
         ]
         hidden = f"block_{block}"
-    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [TOKENS, HIDDEN])]
-    outputs = [helper.make_tensor_value_info(hidden, TensorProto.FLOAT, [TOKENS, HIDDEN])]
-    graph = helper.make_graph(nodes, "reference", inputs, outputs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9, producer_name="instatune-deploy")
-    return bytes(model.SerializeToString(deterministic=True))
+    shape = (TOKENS, HIDDEN)
+    made = {"graph": "reference", "producer": "instatune-deploy"}
+    return model_bytes(nodes, weights, {INPUT: shape}, {hidden: shape}, **made, opset=17, ir_version=9)
 
 
 def write_reference(folder: Path) -> Path:
     """Write the graph into ``folder``; the file's path."""
     path = folder / FILE_NAME
-    write_bytes(path, reference_graph())
+    path.write_bytes(reference_graph())
     return path
 
 

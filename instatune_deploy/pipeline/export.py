@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instatune_deploy.artifact.licence import license_of
 from instatune_deploy.budget import Budget
+from instatune_deploy.config import Statistic
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, UserError, VerificationFailed
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     from instatune_deploy.artifact.manifest import Manifest
     from instatune_deploy.artifact.write import Draft
     from instatune_deploy.devices.deployment import Deployment, Measurement
-    from instatune_deploy.devices.latency import Timing
 
 SAMPLE_ROWS = 32
+ARTIFACT_REVISION = 2
+"""Raised when an artifact holds something else than before: one of before is made anew. 2: programs and a card."""
 ATTEMPTS = 5
 ACCURACY_TOLERANCE = 0.01
 """On the same rows, so only a calibration can make a difference: more than a point is another network."""
@@ -120,7 +123,8 @@ def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, 
         artifact.add_graph(bench.finished_graph(point.architecture, point.run))
         _check_size(searcher, artifact, deployment)
         artifact.add_preprocessing(small.config.to_dict(), bench.inputs.tokenizer)
-        artifact.add_samples(_samples(bench, small))
+        artifact.add_predict(bench.inputs.tokenizer, [*bench.example], bench.inputs.data.label_names)
+        artifact.add_samples(_samples(bench, small), bench.inputs.data.texts["test"][:SAMPLE_ROWS])
         parity = artifact.prove_parity()
         terminal.result(f"parity with PyTorch: {parity}")
         measured, accuracy = [_measured_again(searcher, artifact)], {}
@@ -129,13 +133,9 @@ def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, 
             if split == "validation":
                 _compare(searcher, point, accuracy[split], terminal)
             measured.append(_measured_again(searcher, artifact))
-        # a host may be slower for seconds on end without anything to see of it: what is promised is the slowest
-        timings = [item.timing for item in measured if item.timing is not None]
-        timing = max(timings, key=lambda timing: timing.statistic_ms(searcher.statistic))
-        memory_bytes = max((item.memory_bytes for item in measured if item.memory_bytes is not None), default=None)
-        took = ", ".join(f"{timing.statistic_ms(searcher.statistic):.2f}" for timing in timings)
+        took = ", ".join(f"{_took(item, searcher.statistic):.2f}" for item in measured)
         terminal.result(f"measured again on the finished files, each time in a fresh process: {took} ms ({searcher.statistic})")
-        manifest = _manifest(searcher, result, point, artifact, timing, memory_bytes, accuracy, parity)
+        manifest = _manifest(searcher, result, point, artifact, measured, accuracy, parity)
         artifact.finish(manifest)
     from instatune_deploy.artifact.manifest import read_manifest
 
@@ -223,8 +223,7 @@ def _manifest(
     result: SearchResult,
     point: Point,
     artifact: Draft,
-    timing: Timing,
-    memory_bytes: int | None,
+    measured: list[Measurement],
     accuracy: dict[str, float],
     parity: Any,
 ) -> Manifest:
@@ -236,10 +235,15 @@ def _manifest(
     baseline = full_point(result, bench)
     promised = result.predicted.get((point.architecture, point.run))
     budget = searcher.budget
+    # a host may be slower for seconds on end without anything to see of it: what is promised is the slowest
+    slowest = max(measured, key=lambda item: _took(item, statistic))
+    assert slowest.timing is not None
+    quality, accuracy_quality = result.latency_quality.get(str(point.run)), result.accuracy_quality
     return manifests.Manifest(
         created=datetime.now(UTC),
         task=settings.task,
         base_model=settings.model.reference,
+        license=license_of(bench.inputs.model_folder),
         labels=bench.inputs.data.label_names,
         device=device.name,
         budget=budget
@@ -259,8 +263,14 @@ def _manifest(
         batch_size=device.batch_size,
         input_shapes={name: list(values.shape) for name, values in bench.example.items()},
         architecture=point.architecture,
-        latency_ms=manifests.Latency.of(timing, statistic),
+        latency_ms=manifests.Latency.of(slowest.timing, statistic),
+        circumstances=slowest.circumstances,
         accuracy=manifests.Accuracy(**accuracy, searched=point.accuracy),
+        data=manifests.Data(
+            reference=settings.data.reference,
+            key=bench.inputs.data.key,
+            rows={split: len(rows) for split, rows in bench.inputs.data.texts.items()},
+        ),
         baseline=manifests.Baseline(
             latency_ms=latency_ms(baseline, statistic),
             accuracy=baseline.accuracy,
@@ -268,11 +278,17 @@ def _manifest(
             precision=baseline.run.precision,  # type: ignore[arg-type]
         ),
         predicted=promised and manifests.Prediction(latency_ms=promised.latency_ms, accuracy=promised.accuracy),
+        predictors=manifests.Predictors(
+            latency_mape=quality and quality.mape,
+            latency_tau=quality and quality.tau,
+            accuracy_mae=accuracy_quality and accuracy_quality.mae,
+            accuracy_tau=accuracy_quality and accuracy_quality.tau,
+        ),
         parity=parity,
         macs=shape.macs_of(point.architecture, device.sequence_length) * device.batch_size,
         parameters=shape.parameters_of(point.architecture),
         size_bytes=GRAPH_FILES[point.run.runtime].size_bytes(artifact.folder),
-        memory_bytes=memory_bytes,
+        memory_bytes=max((item.memory_bytes for item in measured if item.memory_bytes is not None), default=None),
         host=device.host.describe(),
         versions=manifests.installed_versions(),
         seed=searcher.seed,
@@ -281,18 +297,23 @@ def _manifest(
     )
 
 
+def _took(measurement: Measurement, statistic: Statistic) -> float:
+    assert measurement.timing is not None
+    return measurement.timing.statistic_ms(statistic)
+
+
 def _export_key(searcher: Searcher) -> str:
     from instatune_deploy.artifact.manifest import installed_versions
 
-    return digest([searcher.key(), installed_versions()])[:16]
+    return digest([searcher.key(), installed_versions(), ARTIFACT_REVISION])[:16]
 
 
 def _reusable(searcher: Searcher, target: Path, candidates: list[Point]) -> Exported | None:
     """The artifact that lies there already, when it is one of the best, made from the same things, and no file has changed."""
     if searcher.bench.laboratory.again:
         return None
+    from instatune_deploy.artifact.checks import check_files
     from instatune_deploy.artifact.manifest import read_manifest
-    from instatune_deploy.artifact.verify import check_files
 
     try:
         manifest = read_manifest(target)

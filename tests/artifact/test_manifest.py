@@ -4,18 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from instatune_deploy.artifact import manifest as manifests
+from instatune_deploy.artifact.checks import is_plain
 from instatune_deploy.artifact.manifest import (
     Budget,
     FileEntry,
     Latency,
     Manifest,
     installed_versions,
-    is_plain,
+    json_schema,
     read_manifest,
     write_manifest,
 )
@@ -39,7 +42,7 @@ def test_the_json_holds_what_the_contract_names(tmp_path: Path) -> None:
     assert value["created"] == "2026-01-02T03:04:05Z"
     others = dict.fromkeys(["size_bytes", "memory_bytes", "macs", "accuracy"])
     assert value["budget"] == {"text": "20ms", "statistic": "p90", "limit_ms": 20.0, **others}
-    assert value["latency_ms"] == {"p50": 2.0, "p90": 4.0, "p99": 8.0, "count": 60, "upper": 4.4, "stable": True}
+    assert value["latency_ms"] == {"p50": 2.0, "p90": 4.0, "p99": 8.0, "count": 60, "upper": 4.4, "lower": 3.6, "stable": True}
     assert value["architecture"] == {"layers": [0, 2], "heads": [2, 1], "mlp_widths": [16, 8]}
     assert value["accuracy"] == {"validation": 0.875, "test": None, "searched": None}
     assert value["parity"] == {"max_abs_diff": 1e-6, "rows": 5, "tolerance": 1e-4, "changed_decisions": 0}
@@ -235,3 +238,16 @@ def test_the_schema_can_be_published() -> None:
     schema = Manifest.model_json_schema()
     assert "input_shapes" in schema["required"]
     assert "files" in schema["properties"]
+
+
+def test_the_published_schema_is_that_of_the_code_and_takes_a_real_manifest(tmp_path: Path) -> None:
+    published = json.loads((Path(manifests.__file__).parent / "manifest.schema.json").read_text(encoding="utf-8"))
+    assert published == json_schema(), "run `make schema`"
+    write_manifest(tmp_path, tiny_manifest())
+    value = json.loads((tmp_path / "manifest.json").read_text())
+    validator = jsonschema.Draft202012Validator(published)
+    validator.check_schema(published)
+    validator.validate(value)
+    for changes in ({"threads": 0}, {"sha256": "0"}, {"latency_ms": {}}, {"runtime": "tvm"}):
+        assert not validator.is_valid({**value, **changes})
+    assert not validator.is_valid({name: item for name, item in value.items() if name != "sha256"})

@@ -9,16 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from instatune_deploy.artifact import verify as module
+from instatune_deploy.artifact import checks as module
+from instatune_deploy.artifact.checks import Report
 from instatune_deploy.artifact.manifest import FileEntry, read_manifest
 from instatune_deploy.artifact.samples import Samples
-from instatune_deploy.artifact.verify import Report, verify
+from instatune_deploy.artifact.verify import verify
 from instatune_deploy.digests import file_sha256
 from instatune_deploy.errors import BadInput, TooNoisy, VerificationFailed
 
 from .tiny import QUICK, FakeRemeasure, edit, make_artifact, reseal, tiny_deployment
 
-FILES = ["model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json", "samples.npz"]
+FILES = [
+    "model.onnx",
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "samples.npz",
+    "verify.py",
+    "verify.pyz",
+    "README.md",
+]
 IR_FILES = ["openvino_model.xml", "openvino_model.bin"]
 
 

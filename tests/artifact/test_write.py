@@ -19,7 +19,7 @@ from instatune_deploy.files import read_json
 from .tiny import QUICK, FakeTokenizer, fill, make_artifact, tiny_deployment, tiny_graph, tiny_manifest, tiny_samples
 
 GRAPHS = {"onnxruntime": {"model.onnx"}, "openvino": {"openvino_model.xml", "openvino_model.bin"}}
-OTHERS = {"config.json", "tokenizer.json", "tokenizer_config.json", "samples.npz"}
+OTHERS = {"config.json", "tokenizer.json", "tokenizer_config.json", "samples.npz", "verify.py", "verify.pyz", "README.md"}
 
 
 @pytest.mark.parametrize("runtime", GRAPHS)

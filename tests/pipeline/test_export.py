@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from instatune_deploy.artifact.checks import check_files
 from instatune_deploy.artifact.graph_files import GraphFiles
 from instatune_deploy.artifact.manifest import read_manifest
-from instatune_deploy.artifact.verify import check_files
 from instatune_deploy.digests import folder_sha256
 from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, VerificationFailed
 from instatune_deploy.pipeline.export import ATTEMPTS

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from instatune_deploy.artifact.checks import Check, check_files
 from instatune_deploy.artifact.manifest import read_manifest
-from instatune_deploy.artifact.verify import Check, check_files, verify
+from instatune_deploy.artifact.verify import verify
 from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.store import MeasurementStore

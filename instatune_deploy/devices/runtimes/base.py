@@ -86,6 +86,13 @@ class RuntimeModule(Protocol):
 
     def open_session(self, graph: Graph, precision: str, threads: int, provider: str) -> Session: ...
 
+    def loading_source(self, precision: str, threads: int, provider: str) -> str:
+        """A Python function ``load(path)`` as text, for programs that run a graph so without anything of ours.
+
+        What it gives back takes inputs by name and gives the array ``logits``.
+        """
+        ...
+
 
 def check_inputs(wanted: Mapping[str, tuple[Shape, np.dtype[Any]]], inputs: Inputs) -> dict[str, Array]:
     """``inputs`` in the order of ``wanted``; ``Refused`` unless names, shapes and types are right.

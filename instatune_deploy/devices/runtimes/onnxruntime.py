@@ -77,6 +77,18 @@ def open_session(graph: Graph, precision: str, threads: int, provider: str) -> S
     return OnnxRuntimeSession(graph, precision, threads, provider)
 
 
+def loading_source(precision: str, threads: int, provider: str) -> str:
+    """See `base.RuntimeModule`."""
+    preload = "" if provider == "cpu" else "    onnxruntime.preload_dlls()\n"
+    return f"""\
+def load(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = {threads}
+{preload}    session = onnxruntime.InferenceSession(path, options, providers={_offered(provider, precision)!r})
+    return lambda inputs: session.run(["logits"], inputs)[0]
+"""
+
+
 class OnnxRuntimeSession:
     """All graph optimisations, one stream, ``threads`` threads inside an operator (they spin while they wait: its default)."""
 
@@ -174,9 +186,14 @@ def _reason(error: Exception) -> str:
 
 def _providers(provider: str, precision: str) -> list[Any]:
     """What is not taken by the first is computed by the next."""
+    if provider != "cpu":
+        onnxruntime.preload_dlls()  # CUDA's libraries from pip are not where the system looks
+    return _offered(provider, precision)
+
+
+def _offered(provider: str, precision: str) -> list[Any]:
     if provider == "cpu":
         return [PROVIDERS["cpu"]]
-    onnxruntime.preload_dlls()  # CUDA's libraries from pip are not where the system looks
     # by itself it would multiply fp32 matrices in TF32, with 10 bits instead of 23
     cuda = (PROVIDERS["cuda"], {"use_tf32": "0"})
     if provider == "cuda":

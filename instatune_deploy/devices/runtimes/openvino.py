@@ -66,12 +66,31 @@ def _core() -> openvino.Core:
     return openvino.Core()
 
 
+def loading_source(precision: str, threads: int, provider: str) -> str:
+    """See `base.RuntimeModule`."""
+    properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if provider != "npu":
+        properties["INFERENCE_PRECISION_HINT"] = _hint(precision, provider).get_type_name()
+    if provider == "cpu":
+        properties |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    return f"""\
+def load(path):
+    compiled = openvino.Core().compile_model(path, {DEVICES[provider]!r}, {properties!r})
+    return lambda inputs: compiled(inputs)["logits"]
+"""
+
+
+def _hint(precision: str, provider: str) -> openvino.Type:
+    """What it computes in; a GPU computes the rest of an int8 graph in fp16."""
+    return HINTS["fp16" if (provider, precision) == ("gpu", "int8") else precision]
+
+
 class OpenVinoSession:
     """One stream of ``threads`` threads, latency before throughput, precision always said: the default depends on the CPU."""
 
     def __init__(self, graph: Graph, precision: str, threads: int, provider: str = "cpu") -> None:
         properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        hint = HINTS["fp16" if (provider, precision) == ("gpu", "int8") else precision]
+        hint = _hint(precision, provider)
         if provider != "npu":  # which knows one precision and takes no hint
             properties["INFERENCE_PRECISION_HINT"] = hint
         if provider == "cpu":

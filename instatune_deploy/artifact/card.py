@@ -1,0 +1,133 @@
+"""The model card: `README.md` of an artifact, with the YAML header that Hugging Face expects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from instatune_deploy.artifact.graph_files import GRAPH_FILES
+from instatune_deploy.artifact.manifest import Manifest
+from instatune_deploy.artifact.preprocessing import FILE_NAME as PREPROCESSING
+from instatune_deploy.devices.latency import SHARES
+
+FILE_NAME = "README.md"
+TEXT = """\
+---
+{header}---
+
+# {base_model} for {task}, on {device}
+
+A sub-network of a fine-tuned super-network, chosen for its latency on one kind of device, and proved there.
+
+| | |
+| --- | --- |
+{facts}
+
+## Use it
+
+{use}
+
+## Trust it
+
+    python verify.py
+
+checks every file's checksum, the outputs on the samples, and the budget, measured anew on your machine; it needs Python 3.10,
+NumPy and {runtime}. Exit code 0: all is well; 2: it cannot be checked here; 4: it is not what it says; 5: the machine is too
+busy to say. `--json` is for programs.
+
+What was measured, how, and on which machine is in `manifest.json` (its form: `manifest.schema.json` of instatune-deploy). The
+latency holds for inputs of the shape given above, on such a machine.
+
+## What is in it
+
+| file | bytes |
+| --- | ---: |
+{files}
+
+Made by instatune-deploy {version} on {created}.
+"""
+PREDICT = """\
+    pip install numpy tokenizers {runtime}
+    python predict.py "A text." "Another one."
+
+`predict.py` is short: copy what you need. `preprocessing.json` says step by step how a text becomes the graph's inputs, for
+programs in other languages; `samples.npz` has inputs and the outputs PyTorch gave for them."""
+NO_PREDICT = "`samples.npz` has inputs and the outputs PyTorch gave for them; the tokenizer's files are beside it."
+
+
+def write_card(folder: Path, manifest: Manifest) -> None:
+    """Write README.md; ``folder`` holds all other files but the manifest."""
+    (folder / FILE_NAME).write_text(card(folder, manifest), encoding="utf-8")
+
+
+def card(folder: Path, manifest: Manifest) -> str:
+    """The text, for the artifact in ``folder``."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILE_NAME)
+    files = [f"| `{path.relative_to(folder).as_posix()}` | {path.stat().st_size} |" for path in paths]
+    use = PREDICT if (folder / PREPROCESSING).is_file() else NO_PREDICT
+    return TEXT.format(
+        header=yaml.safe_dump(_header(manifest), sort_keys=False, allow_unicode=True),
+        base_model=manifest.base_model,
+        task=manifest.task.replace("-", " "),
+        device=manifest.device,
+        facts="\n".join(f"| {name} | {value} |" for name, value in _facts(manifest).items()),
+        use=use.format(runtime=manifest.runtime),
+        runtime=manifest.runtime,
+        files="\n".join(files),
+        version=manifest.versions.get("instatune-deploy", ""),
+        created=f"{manifest.created:%Y-%m-%d}",
+    )
+
+
+def _facts(manifest: Manifest) -> dict[str, str]:
+    latency, baseline = manifest.latency_ms, manifest.baseline
+    budget = manifest.budget
+    statistic = budget.statistic if budget is not None else "p90"
+    times = baseline.latency_ms / latency.statistic_ms(statistic)
+    machine = f"{manifest.host.get('cpu_model') or 'unknown processor'}, {manifest.host.get('cores', '?')} cores"
+    shapes = "; ".join(f"{name} {shape}" for name, shape in manifest.input_shapes.items())
+    percentiles = ", ".join(f"{name} {latency.statistic_ms(name):.2f}" for name in SHARES)
+    test = "" if manifest.accuracy.test is None else f", {manifest.accuracy.test:.2%} on test rows"
+    rows = "" if manifest.data is None else f" ({', '.join(f'{count} {split}' for split, count in manifest.data.rows.items())})"
+    facts = {
+        "runs in": f"{manifest.deployment.run}",
+        "latency": f"{percentiles} ms of one inference ({latency.count} runs, the slowest of three processes) on {machine}",
+        "budget": budget.text if budget is not None else "none was asked for",
+        "full model": f"{baseline.latency_ms:.2f} ms ({statistic}) in {baseline.runtime} {baseline.precision}: {times:.1f} times",
+        "accuracy": f"{manifest.accuracy.validation:.2%} on validation rows (full model {baseline.accuracy:.2%}){test}",
+        "data": f"{manifest.data.reference}{rows}" if manifest.data is not None else "",
+        "network": f"{manifest.architecture}; {manifest.parameters / 1e6:.1f} M parameters, {manifest.macs / 1e9:.2f} G MACs",
+        "size": f"{manifest.size_bytes / 1e6:.1f} MB ({', '.join(GRAPH_FILES[manifest.runtime].names)})",
+        "memory": f"{manifest.memory_bytes / 1e6:.0f} MB at most in a process" if manifest.memory_bytes is not None else "",
+        "inputs": shapes,
+        "labels": ", ".join(manifest.labels),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _header(manifest: Manifest) -> dict[str, Any]:
+    """`base_model` stands there only when it is the name of a model on the hub."""
+    name = manifest.base_model
+    on_hub = name.count("/") == 1 and ":" not in name and not name.startswith((".", "/", "~"))
+    accuracies = [("validation", manifest.accuracy.validation), ("test", manifest.accuracy.test)]
+    dataset = manifest.data.reference if manifest.data is not None else manifest.task
+    results = [
+        {
+            "task": {"type": manifest.task},
+            "dataset": {"name": dataset, "type": "custom", "split": split},
+            "metrics": [{"type": "accuracy", "value": round(value, 6)}],
+        }
+        for split, value in accuracies
+        if value is not None
+    ]
+    return {
+        **({"license": manifest.license} if manifest.license else {}),
+        "library_name": manifest.runtime,
+        "pipeline_tag": manifest.task,
+        **({"base_model": name} if on_hub else {}),
+        "tags": ["instatune-deploy", manifest.runtime, manifest.precision, manifest.device],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": f"{manifest.device}", "results": results}],
+    }

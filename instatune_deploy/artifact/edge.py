@@ -1,0 +1,242 @@
+"""`python verify.py` inside an artifact: the checks of `checks`, with Python, NumPy and the artifact's runtime, and nothing else.
+
+The graph is measured in a process of its own, by the protocol that the manifest names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from instatune_deploy.artifact.checks import MANIFEST, Check, Report, checked, is_plain, untouched
+from instatune_deploy.artifact.graph_files import GRAPH_FILES
+from instatune_deploy.devices.plan import package_of
+from instatune_deploy.devices.runs import Run
+from instatune_deploy.devices.runtimes.modules import installed
+from instatune_deploy.errors import BadInput, TooNoisy, UserError, VerificationFailed, reason
+
+if TYPE_CHECKING:
+    from instatune_deploy.devices.probe import Outcome
+
+SCHEMA_VERSION = 1
+"""Of the newest manifest that this reads."""
+MEASURE = "--measure"
+INTERRUPTED = 130
+WORDS = {True: "ok", False: "FAILED", None: "unclear"}
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """How the graph is run."""
+
+    run: Run
+    batch_size: int
+
+    @property
+    def runtime(self) -> str:
+        """Name of the runtime."""
+        return self.run.runtime
+
+
+@dataclass(frozen=True)
+class EdgeManifest:
+    """What is read of a manifest (`checks.Described`); everything else in it is passed over."""
+
+    deployment: Deployed
+    input_shapes: dict[str, list[int]]
+    files: dict[str, Any]
+    budget: Any
+    memory_bytes: int | None
+    host: dict[str, Any]
+    tolerance: float
+    latency_ms: dict[str, float]
+    timing: Any
+
+    @property
+    def runtime(self) -> str:
+        """Name of the runtime."""
+        return self.deployment.runtime
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of one inference."""
+        return self.deployment.batch_size
+
+    def promised_ms(self, statistic: str) -> float:
+        """Latency by a statistic."""
+        return self.latency_ms[statistic]
+
+    @classmethod
+    def read(cls, folder: Path) -> EdgeManifest:
+        """``BadInput`` for a folder that is no artifact; ``VerificationFailed`` for a manifest that was changed, or is newer."""
+        path = folder / MANIFEST
+        if path.is_symlink() or not path.is_file():
+            raise BadInput(f"{folder}: not an artifact (it has no file {MANIFEST})")
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read: {reason(error)}") from error
+        except (ValueError, RecursionError) as error:
+            raise VerificationFailed(f"{path}: damaged: it is no JSON") from error
+        schema = value.get("schema_version") if isinstance(value, dict) else None
+        if type(schema) is not int or schema < 1:
+            raise VerificationFailed(f"{path}: not the manifest of an artifact (it says no schema_version)")
+        if schema > SCHEMA_VERSION:
+            raise VerificationFailed(f"{path}: of a newer schema ({schema}) than this reads ({SCHEMA_VERSION})")
+        if not untouched(value):
+            raise VerificationFailed(f"{path}: damaged or edited: its content does not match its own checksum")
+        try:
+            return cls._of(value)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise VerificationFailed(f"{path}: damaged: {reason(error)} is missing or odd") from error
+
+    @classmethod
+    def _of(cls, value: Mapping[str, Any]) -> EdgeManifest:
+        run = Run(value["runtime"], value["precision"], value["threads"], value.get("provider", "cpu"))
+        budget = value["budget"]
+        for name in value["files"]:
+            if not is_plain(name):
+                raise ValueError(f"{name!r}, which is not the path of a file inside the artifact,")
+        return cls(
+            deployment=Deployed(run, value["batch_size"]),
+            input_shapes=dict(value["input_shapes"]),
+            files={name: SimpleNamespace(**entry) for name, entry in value["files"].items()},
+            budget=None if budget is None else SimpleNamespace(**{"memory_bytes": None, **budget}),
+            memory_bytes=value.get("memory_bytes"),
+            host=dict(value["host"]),
+            tolerance=float(value["parity"]["tolerance"]),
+            latency_ms={name: float(value["latency_ms"][name]) for name in ("p50", "p90", "p99")},
+            timing=SimpleNamespace(**value["timing"]),
+        )
+
+
+@dataclass(frozen=True)
+class Anew:
+    """An `Outcome` as the checks read it."""
+
+    outcome: Outcome
+
+    @property
+    def timing(self) -> Any:
+        """None when it could not be run."""
+        return self.outcome.timing
+
+    @property
+    def why(self) -> str | None:
+        """Why it is not to be believed."""
+        return self.outcome.why
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Peak resident memory of the process."""
+        return self.outcome.circumstances.get("peak_memory_bytes")
+
+
+def main(folder: str, arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 all is well; 2 it cannot be checked here; 4 it is not what it says; 5 this host is too noisy to say."""
+    options = _options(arguments)
+    try:
+        if options.measure:
+            return _measure(Path(folder))
+        return _verify(Path(folder), options.json)
+    except UserError as error:
+        if options.json:
+            print(json.dumps({"folder": folder, "ok": False, "exit_code": error.exit_code, "error": error.message, "checks": []}))
+        print(f"Error: {error.message}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="verify.py",
+        description="Is this artifact what it says? Checks its files, the outputs on its samples, and its budget, measured anew.",
+        epilog="Exit code 0: all is well; 2: it cannot be checked here; 4: it is not what it says; 5: this host is too busy.",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.add_argument(MEASURE, action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def _verify(folder: Path, as_json: bool) -> int:
+    from instatune_deploy.devices.host import this_host
+
+    manifest = EdgeManifest.read(folder)
+    if not installed(manifest.runtime):
+        raise BadInput(f"{manifest.runtime} is not installed: pip install {package_of(manifest.deployment.run)}")
+    report = checked(folder, manifest, lambda: _anew(folder), this_host().fingerprint)
+    failure = _failure(report)
+    if as_json:
+        print(json.dumps({**report.to_json(), "exit_code": failure.exit_code if failure else 0}))
+    else:
+        for check in report.checks:
+            print(_line(check))
+    if failure is not None:
+        if not as_json:
+            print(f"Error: {failure.message}", file=sys.stderr)
+        return failure.exit_code
+    if not as_json:
+        print(f"{folder} is what its manifest says.")
+    return 0
+
+
+def _failure(report: Report) -> UserError | None:
+    try:
+        report.raise_if_failed()
+    except (VerificationFailed, TooNoisy) as error:
+        return error
+    return None
+
+
+def _line(check: Check) -> str:
+    return f"{WORDS[check.ok]:8}{check.name}: {check.detail}"
+
+
+def _anew(folder: Path) -> Anew:
+    """Measured by this program once more, in a process where nothing was loaded yet."""
+    from instatune_deploy.devices.probe import Outcome
+
+    command = [sys.executable, sys.argv[0], MEASURE]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    try:
+        return Anew(Outcome.from_json(json.loads(done.stdout.splitlines()[-1])))
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise VerificationFailed(f"{folder}: the graph could not be measured: {said.removeprefix('Error: ')}") from error
+
+
+def _measure(folder: Path) -> int:
+    """Print the outcome of measuring the artifact's graph, as the last line."""
+    from instatune_deploy.artifact.samples import Samples
+    from instatune_deploy.devices.probe import Probe
+    from instatune_deploy.devices.reference import write_reference
+    from instatune_deploy.devices.runtimes.base import Refused
+
+    # libraries print what they like: the answer has the standard output for itself
+    private = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    manifest = EdgeManifest.read(folder)
+    deployment = manifest.deployment
+    inputs = Samples.read(folder).batch(0, deployment.batch_size)
+    with tempfile.TemporaryDirectory() as scratch:
+        probe = Probe(write_reference(Path(scratch)))
+        try:
+            outcome = probe.measure(GRAPH_FILES[deployment.runtime].path(folder), inputs, deployment.run, manifest.timing, None)
+        except Refused as error:
+            raise BadInput(str(error)) from error
+        finally:
+            probe.close()
+    private.write(json.dumps(outcome.to_json()) + "\n")
+    private.flush()
+    return 0
