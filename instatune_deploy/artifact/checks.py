@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
-from instatune_deploy.artifact.parity import check_parity
+from instatune_deploy.artifact.parity import Deployed, check_parity
 from instatune_deploy.artifact.samples import FILE_NAME as SAMPLES
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.digests import digest, file_sha256
@@ -21,7 +21,6 @@ from instatune_deploy.errors import TooNoisy, VerificationFailed, clear_os_error
 
 if TYPE_CHECKING:
     from instatune_deploy.devices.latency import Timing
-    from instatune_deploy.devices.runs import Run
 
 MANIFEST = "manifest.json"
 SEAL = "sha256"
@@ -48,17 +47,6 @@ class Limits(Protocol):
     def limit_ms(self) -> float | None: ...
     @property
     def memory_bytes(self) -> float | None: ...
-
-
-class Deployed(Protocol):
-    """How a manifest says that its graph is run."""
-
-    @property
-    def runtime(self) -> str: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def run(self) -> Run: ...
 
 
 class Described(Protocol):

@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.samples import LOGITS, Samples, batch
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.base import RunFailed, Session
 from instatune_deploy.devices.runtimes.registry import open_session, refusals_are_bad_input
 from instatune_deploy.errors import VerificationFailed
-
-if TYPE_CHECKING:
-    from instatune_deploy.artifact.checks import Deployed
 
 FP32_TOLERANCE = 1e-4
 # bf16 keeps 8 significant bits: each product is rounded to 2^-9 (0.2%) of its size, and some dozens of them follow each
@@ -27,6 +25,17 @@ FP32_TOLERANCE = 1e-4
 # fp16 keeps 11 bits, so an eighth of that. int8 keeps 8 bits of a range and not of each value: on MiniLM, calibrated, rows
 # differ by up to a third of the largest logit and decide the same; whether that is good enough, the accuracy says.
 SHARES = {"bf16": 0.05, "fp16": 0.01, "int8": 0.5, "int8-dynamic": 0.5}
+
+
+class Deployed(Protocol):
+    """How a manifest says that its graph is run."""
+
+    @property
+    def runtime(self) -> str: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def run(self) -> Run: ...
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ast
-import io
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import instatune_deploy
+from instatune_deploy.zips import zip_of
 
 PACKAGE = "instatune_deploy"
 ROOT = Path(instatune_deploy.__file__).parent
 ALLOWED = ("numpy", "onnxruntime", "openvino")
 """What a module may import beside ours and the standard library."""
-WRITTEN = (1980, 1, 1, 0, 0, 0)
 OLDEST = (3, 10)
 MAIN = """\
 # made by instatune-deploy
@@ -63,24 +61,6 @@ def modules_of(names: Sequence[str]) -> list[str]:
         waiting += [package] if package else []
         waiting += _ours(_path(name).read_text(encoding="utf-8"))
     return sorted(found)
-
-
-def zip_of(files: dict[str, bytes]) -> bytes:
-    """A zip archive of ``files`` that depends on nothing but them: sorted, without dates."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name in sorted(files):
-            archive.writestr(entry(name), files[name])
-    return stream.getvalue()
-
-
-def entry(name: str) -> zipfile.ZipInfo:
-    """A compressed file of an archive, readable by all, without a date."""
-    info = zipfile.ZipInfo(name, WRITTEN)
-    info.compress_type = zipfile.ZIP_DEFLATED
-    info.external_attr = 0o644 << 16
-    info.create_system = 3  # Unix, wherever it is made
-    return info
 
 
 def _path(name: str) -> Path:

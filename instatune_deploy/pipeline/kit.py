@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import shutil
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from instatune_deploy.devices.host import Host
 from instatune_deploy.devices.measure import Laboratory
 from instatune_deploy.devices.plan import ALL_CORES, GRAPHS, INPUTS, PLAN, REFERENCE, Item, Plan, plan_path
 from instatune_deploy.devices.profile import Device
-from instatune_deploy.devices.pyz import build_pyz, entry
+from instatune_deploy.devices.pyz import build_pyz
 from instatune_deploy.devices.reference import reference_graph
 from instatune_deploy.devices.results import RESULTS
 from instatune_deploy.devices.runs import Run
@@ -32,6 +29,7 @@ from instatune_deploy.pipeline.bench import Bench
 from instatune_deploy.pipeline.job import Job
 from instatune_deploy.pipeline.search import Searcher
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.zips import write_zip
 
 SCRIPT, README = "measure.pyz", "README.txt"
 MAIN_MODULE = "instatune_deploy.devices.script"
@@ -87,7 +85,7 @@ def make_kit(job: Job, profile: ProfileSettings, output: Path, architectures: in
             files.mkdir()
             plan = _write_files(bench, [space.decode(row) for row in design], files, job)
             write_text(plan_path(job.work, plan.digest), plan.to_text())
-            _write_zip(files, path)
+            write_zip(files, path)
     return Kit(path, plan)
 
 
@@ -140,23 +138,6 @@ def _write_files(bench: Bench, wanted: list[tuple[Architecture, Run]], folder: P
     for name, content in {**shared, **texts, SCRIPT: build_pyz(MAIN_MODULE, [*MODULES.values()])}.items():
         (folder / name).write_bytes(content)
     return plan
-
-
-def _write_zip(folder: Path, path: Path) -> None:
-    """All files below ``folder``, always in the same order and without dates; whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", compresslevel=1) as archive:
-            for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-                name = entry(file.relative_to(folder).as_posix())
-                with file.open("rb") as source, archive.open(name, "w", force_zip64=True) as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def _readme(plan: Plan) -> str:

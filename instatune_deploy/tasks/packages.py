@@ -7,10 +7,10 @@ import re
 import tempfile
 from pathlib import Path
 
+from instatune_deploy.archives import extract
 from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import whole_folder
-from instatune_deploy.tasks.archives import extract
 from instatune_deploy.tasks.pip_index import download_archive
 
 _REFERENCE = re.compile(r"pypi:(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+_-]+)/(?P<inner>.+)")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from instatune_deploy.devices.pyz import build_pyz, modules_of, zip_of
+from instatune_deploy.devices.pyz import build_pyz, modules_of
 from instatune_deploy.devices.runtimes.modules import MODULES
+from instatune_deploy.zips import zip_of
 
 SCRIPT = "instatune_deploy.devices.script"
 MEASURE = build_pyz(SCRIPT, [*MODULES.values()])

@@ -7,12 +7,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tasks.conftest import tar_of
 
+from instatune_deploy import archives
+from instatune_deploy.archives import extract
 from instatune_deploy.errors import BadInput
-from instatune_deploy.tasks import archives
-from instatune_deploy.tasks.archives import extract
-
-from .conftest import tar_of
 
 
 def zip_of(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
@@ -138,3 +137,24 @@ def test_broken_archives_are_one_clear_line(content, tmp_path):
 def test_a_path_through_a_plain_file(tmp_path):
     with pytest.raises(BadInput, match=r"inside a/plain\.txt\): cannot be read"):
         take(zip_of({"a/plain.txt": b"hello"}), "a/plain.txt/b", tmp_path / "b")
+
+
+@pytest.mark.parametrize("make", [zip_of, tar_of])
+def test_everything_of_an_archive(make, tmp_path):
+    (tmp_path / "a").write_bytes(make({"x/one": b"1", "x/d/two": b"2", "three": b"3"}))
+    archives.unpack(tmp_path / "a", tmp_path / "out")
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert found == {"x/one", "x/d/two", "three"}
+
+
+@pytest.mark.parametrize("content", [zip_of({"../out2/x": b"1"}), tar_with_link(tarfile.SYMTYPE, "/etc"), b"no archive"])
+def test_nothing_is_written_of_an_archive_that_is_not_safe(content, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(BadInput):
+        archives.unpack(tmp_path / "a", tmp_path / "out")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "a"]
+
+
+def test_an_archive_that_is_not_there(tmp_path):
+    with pytest.raises(BadInput, match="none: cannot be read: no such file"):
+        archives.unpack(tmp_path / "none", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Take one file or folder out of a zip or tar archive, also through archives inside it, and nothing else.
+"""Take a file or folder, or everything, out of a zip or tar archive, also through archives inside it, and nothing else.
 
 Archives come from elsewhere, so they are not trusted: names that leave the archive, links and special files are refused, and so
 is an archive that unpacks to more than ``MAX_UNPACKED_BYTES``. Nothing is imported or run; permission bits are not taken over.
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from instatune_deploy.errors import BadInput, reason
+from instatune_deploy.errors import BadInput, clear_os_errors, reason
 
 MAX_UNPACKED_BYTES = 4 << 30
 
@@ -58,6 +58,14 @@ def extract(stream: IO[bytes], inner: str, target: Path, where: str, *, implied_
                     extract(nested, rest, target, f"{where} (inside {outer.name})", implied_top=False)
                 return
     raise BadInput(f"{where}: the archive has no '{inner}'; {_nearest(inner, [member.name for member in members])}")
+
+
+def unpack(path: Path, target: Path) -> None:
+    """Everything in the archive ``path``, into the folder ``target``, which must not exist. ``BadInput`` as in `extract`."""
+    with clear_os_errors(f"{path}: cannot be read"), path.open("rb") as stream, _clear_archive_errors(str(path)):
+        members = _members(stream, str(path))
+        target.mkdir()
+        _write([member for member in members if member.name], "", target, str(path))
 
 
 def _nearest(inner: str, names: list[str]) -> str:
@@ -113,7 +121,7 @@ def _write(members: list[_Member], wanted: str, target: Path, where: str) -> Non
     for member in members:
         if member.kind == "other":
             raise BadInput(f"{where}: the archive is not safe: '{member.name}' is a link or a special file, not a plain file")
-        path = target / member.name[len(wanted) + 1 :] if member.name != wanted else target
+        path = target / member.name.removeprefix(wanted).removeprefix("/") if member.name != wanted else target
         if member.kind == "folder":
             path.mkdir(parents=True, exist_ok=True)
             continue
