@@ -80,6 +80,17 @@ def _device_options(required: bool) -> Callable[[Command], Command]:
                 type=click.Path(path_type=Path),
                 help="Folder of artifacts, one a device.",
             ),
+            click.option(
+                "--layout",
+                default="plain",
+                show_default=True,
+                type=click.Choice(["plain", "ovms", "triton"]),
+                help="Also write a model repository for OpenVINO Model Server or Triton; only what that can run is searched.",
+            ),
+            click.option("--model-name", help="What it is called in the repository. Default: the device's name."),
+            click.option(
+                "--archive", is_flag=True, help="Also write what was made as one zip file; the same files, the same bytes."
+            ),
             click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work."),
             click.option(
                 "--measure-again",
@@ -170,20 +181,30 @@ def export(**options: Any) -> None:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-def verify(folder: Path) -> None:
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def verify(artifact: Path, as_json: bool) -> None:
     """Check an artifact: checksums, parity on its samples, and its budget measured again on this host.
 
-    Exit code 0: all is well; 4: it is not what its manifest says; 5: this host is too noisy to say.
+    ARTIFACT: its folder, or the zip file of it. Exit code 0: all is well; 4: it is not what its manifest says; 5: this host is
+    too noisy to say.
     """
-    from instatune_deploy.artifact.verify import verify as verify_artifact
+    import json
 
-    report = verify_artifact(folder)
-    for check in report.checks:
-        word = {True: "ok", False: "FAILED", None: "unclear"}[check.ok]
-        click.echo(f"{word:8}{check.name}: {check.detail}")
+    from instatune_deploy.artifact.verify import opened
+    from instatune_deploy.artifact.verify import verify as verify_artifact
+    from instatune_deploy.artifact.words import line
+
+    with opened(artifact) as folder:
+        report = verify_artifact(folder)
+    if as_json:
+        click.echo(json.dumps({**report.to_json(), "folder": str(artifact)}))
+    else:
+        for check in report.checks:
+            click.echo(line(check))
     report.raise_if_failed()
-    click.echo(f"{folder} is what its manifest says.")
+    if not as_json:
+        click.echo(f"{artifact} is what its manifest says.")
 
 
 @main.command()
@@ -338,16 +359,21 @@ def _job(
     output: Path = Path("artifacts"),
     measure_again: bool = False,
     store: str | None = None,
+    layout: str = "plain",
+    model_name: str | None = None,
+    archive: bool = False,
 ) -> Job:
     from instatune_deploy.budget import parse_budgets
 
     budget = parse_budgets(budgets)
     # said before the heavy libraries load: a fork of the tokenizers is never wanted, and no hub is asked for what is local
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from instatune_deploy.pipeline.handover import Handover
     from instatune_deploy.pipeline.job import Job
     from instatune_deploy.terminal import Terminal
 
-    return Job.of(pipeline, devices, budget, output, work, seed, Terminal(), measure_again, store)
+    handover = Handover(output, layout, model_name, archive)
+    return Job.of(pipeline, devices, budget, handover, work, seed, Terminal(), measure_again, store)
 
 
 if __name__ == "__main__":

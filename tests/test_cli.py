@@ -373,7 +373,7 @@ def test_verify_what_is_no_artifact(folder: Path) -> None:
     assert refused("verify", "nowhere") == "nowhere: no such folder"
     (folder / "empty").mkdir()
     assert refused("verify", "empty") == "empty: not an artifact (it has no file manifest.json)"
-    assert refused("verify") == "Missing argument 'FOLDER'."
+    assert refused("verify") == "Missing argument 'ARTIFACT'."
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from instatune_deploy.artifact.checks import MANIFEST, Check, Report, checked, is_plain, untouched
+from instatune_deploy.artifact.checks import MANIFEST, Report, checked, is_plain, untouched
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
+from instatune_deploy.artifact.words import line
 from instatune_deploy.devices.plan import package_of
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import installed
@@ -31,7 +32,6 @@ SCHEMA_VERSION = 1
 """Of the newest manifest that this reads."""
 MEASURE = "--measure"
 INTERRUPTED = 130
-WORDS = {True: "ok", False: "FAILED", None: "unclear"}
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _verify(folder: Path, as_json: bool) -> int:
         print(json.dumps({**report.to_json(), "exit_code": failure.exit_code if failure else 0}))
     else:
         for check in report.checks:
-            print(_line(check))
+            print(line(check))
     if failure is not None:
         if not as_json:
             print(f"Error: {failure.message}", file=sys.stderr)
@@ -197,10 +197,6 @@ def _failure(report: Report) -> UserError | None:
     except (VerificationFailed, TooNoisy) as error:
         return error
     return None
-
-
-def _line(check: Check) -> str:
-    return f"{WORDS[check.ok]:8}{check.name}: {check.detail}"
 
 
 def _anew(folder: Path) -> Anew:

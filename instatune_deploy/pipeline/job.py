@@ -15,6 +15,7 @@ from instatune_deploy.devices.profile import Device, load_profile, resolve
 from instatune_deploy.devices.store import open_store
 from instatune_deploy.errors import BadInput, UserError
 from instatune_deploy.files import check_writable
+from instatune_deploy.pipeline.handover import Handover
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs, load_pipeline
 from instatune_deploy.pipeline.told import check_told, told_by_hosts
 from instatune_deploy.terminal import Terminal
@@ -36,7 +37,7 @@ class Job:
     settings: PipelineSettings
     devices: tuple[Device, ...]
     budget: Budget | None
-    output: Path
+    handover: Handover
     work: Path
     seed: int
     terminal: Terminal
@@ -49,7 +50,7 @@ class Job:
         pipeline: str,
         devices: tuple[str, ...],
         budget: Budget | None,
-        output: Path,
+        handover: Handover,
         work: Path,
         seed: int,
         terminal: Terminal,
@@ -63,15 +64,16 @@ class Job:
             profile = load_profile(name)
             if profiles.setdefault(profile.name, profile) != profile:
                 raise BadInput(f"--device {name}: another profile given is called '{profile.name}' too; rename one of them")
-        served = [resolve(profile, this_host()) for profile in profiles.values()]
+        served = [handover.served(resolve(profile, this_host())) for profile in profiles.values()]
+        handover.check(served)
         limited = [replace(device, sequence_length=min(device.sequence_length, settings.data.max_length)) for device in served]
         check_told(told_by_hosts(settings.search.objectives, budget), limited)
         check_writable(work)
         if devices:
-            check_writable(output)
+            check_writable(handover.output)
             # what is wrong with the store is found before the training, not after it
             open_store(work, store, create=True).close()
-        return cls(settings, tuple(limited), budget, output, work, seed, terminal, again, store)
+        return cls(settings, tuple(limited), budget, handover, work, seed, terminal, again, store)
 
     def finetune(self) -> None:
         """Stages supernet and finetune."""
@@ -102,8 +104,8 @@ class Job:
 
         result = searched(searcher, self.work)
         say_if_full_fits(searcher, result)
-        exported = export_stage(searcher, result, self.output / searcher.device.name, self.terminal)
-        show_artifact(searcher, result, exported)
+        exported = export_stage(searcher, result, self.handover.folder(searcher.device), self.terminal)
+        show_artifact(searcher, result, exported, self.handover.finish(searcher.device))
 
     def prepare(self) -> tuple[PipelineInputs, Supernet]:
         """Stages supernet and finetune, and what they leave behind."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -39,8 +41,8 @@ def say_if_full_fits(searcher: Searcher, result: SearchResult) -> None:
     )
 
 
-def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported) -> None:
-    """The table of a finished artifact, and its path, on standard output."""
+def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported, forms: Sequence[Path] = ()) -> None:
+    """The table of a finished artifact, its path and those of its other forms, on standard output."""
     manifest = exported.manifest
     chosen = Row(
         role="artifact",
@@ -59,7 +61,9 @@ def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported) 
     if manifest.budget is not None:
         console.print(f"budget {manifest.budget.text}: kept, {', '.join(_kept_limits(manifest, manifest.budget))}")
     console.print(f"artifact: {exported.folder}", markup=False)
-    console.print(f"check it anywhere: instatune-deploy verify {exported.folder}", markup=False)
+    for path in forms:
+        console.print(f"also as: {path}", markup=False)
+    console.print(f"check it anywhere: python {exported.folder / 'verify.py'}", markup=False)
 
 
 def show_front(searcher: Searcher, result: SearchResult) -> None:

@@ -21,6 +21,7 @@ from instatune_deploy.devices.latency import Limits, Timing
 from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.registry import version
+from instatune_deploy.pipeline.handover import Handover
 from instatune_deploy.pipeline.job import Job
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.terminal import Terminal
@@ -193,11 +194,11 @@ class Place:
     def said(self) -> str:
         return self.log.getvalue()
 
-    def job(self, budget: str | None = None, seed: int = 0) -> Job:
+    def job(self, budget: str | None = None, seed: int = 0, **handover: Any) -> Job:
         """What the command line would make of the same words; what was said before is forgotten."""
         self.log.truncate(0)
         self.log.seek(0)
         devices = tuple(str(write_profile(self.folder, name)) for name in self.profiles)
         terminal = Terminal(Console(file=self.log, highlight=False, soft_wrap=True, width=200))
         limit = parse_budgets([budget]) if budget is not None else None
-        return Job.of(str(self.pipeline), devices, limit, self.output, self.work, seed, terminal)
+        return Job.of(str(self.pipeline), devices, limit, Handover(self.output, **handover), self.work, seed, terminal)

@@ -46,7 +46,7 @@ def test_from_a_finished_search_to_an_artifact(place: Place, command: list[str])
     assert result.stdout.splitlines()[-3:] == [
         result.stdout.splitlines()[-3],
         f"artifact: {place.artifact}",
-        f"check it anywhere: instatune-deploy verify {place.artifact}",
+        f"check it anywhere: python {place.artifact / 'verify.py'}",
     ]
     assert result.stdout.splitlines()[-3].startswith("budget 4ms: kept, ")
     assert (place.artifact / "manifest.json").is_file()

@@ -68,16 +68,23 @@ def _core() -> openvino.Core:
 
 def loading_source(precision: str, threads: int, provider: str) -> str:
     """See `base.RuntimeModule`."""
-    properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if provider != "npu":
-        properties["INFERENCE_PRECISION_HINT"] = _hint(precision, provider).get_type_name()
-    if provider == "cpu":
-        properties |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
     return f"""\
 def load(path):
-    compiled = openvino.Core().compile_model(path, {DEVICES[provider]!r}, {properties!r})
+    compiled = openvino.Core().compile_model(path, {DEVICES[provider]!r}, {settings(precision, threads, provider)!r})
     return lambda inputs: compiled(inputs)["logits"]
 """
+
+
+def settings(precision: str, threads: int, provider: str) -> dict[str, Any]:
+    """What OpenVINO is told, by its own names, in plain values: how `open_session` runs a graph on this host."""
+    found: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if provider != "npu":  # which knows one precision and takes no hint
+        found["INFERENCE_PRECISION_HINT"] = _hint(precision, provider).get_type_name()
+    if provider == "cpu":
+        found |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        # left alone, it would never use more threads than there are physical cores
+        found["ENABLE_HYPER_THREADING"] = threads > (physical_cores() or threads)
+    return found
 
 
 def _hint(precision: str, provider: str) -> openvino.Type:
@@ -89,17 +96,7 @@ class OpenVinoSession:
     """One stream of ``threads`` threads, latency before throughput, precision always said: the default depends on the CPU."""
 
     def __init__(self, graph: Graph, precision: str, threads: int, provider: str = "cpu") -> None:
-        properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        hint = _hint(precision, provider)
-        if provider != "npu":  # which knows one precision and takes no hint
-            properties["INFERENCE_PRECISION_HINT"] = hint
-        if provider == "cpu":
-            properties |= {
-                "INFERENCE_NUM_THREADS": threads,
-                "NUM_STREAMS": 1,
-                # left alone, it would never use more threads than there are physical cores
-                "ENABLE_HYPER_THREADING": threads > (physical_cores() or threads),
-            }
+        hint, properties = _hint(precision, provider), settings(precision, threads, provider)
         self._precision, self._threads, self._provider = precision, threads, provider
         try:
             model = _core().read_model(graph)

@@ -1,0 +1,140 @@
+"""An artifact as a model server wants it: a model repository beside the plain artifact, made of its files.
+
+A new layout is one function and one line in `LAYOUTS`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instatune_deploy.artifact.graph_files import GRAPH_FILES
+from instatune_deploy.artifact.manifest import FILE_NAME, Manifest, read_manifest
+from instatune_deploy.devices.runs import Run
+from instatune_deploy.errors import BadInput
+from instatune_deploy.files import whole_folder, write_json, write_text
+
+PLAIN = "plain"
+VERSION = "1"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}")
+CONFIG, LABELS = "config.pbtxt", "labels.txt"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a server can run, and how its repository is written.
+
+    serves: by runtime, the providers of it
+    write:  the artifact's folder, its manifest, the model's name there, the repository's folder
+    """
+
+    serves: dict[str, tuple[str, ...]]
+    write: Callable[[Path, Manifest, str, Path], None]
+
+    def can(self, run: Run) -> bool:
+        """Whether the server can run a graph so."""
+        return run.provider in self.serves.get(run.runtime, ())
+
+
+def check_name(name: str) -> None:
+    """``BadInput`` for a name that model servers do not take."""
+    if not NAME.fullmatch(name) or ".." in name:
+        raise BadInput(
+            f"model name '{name}': letters, digits, '_', '-' and '.' only, no more than 127, and none of the last two first"
+        )
+
+
+def write_layout(artifact: Path, layout: str, name: str, target: Path) -> Path:
+    """Write the repository ``target`` of the artifact, whole or not at all; an older one is replaced.
+
+    ``BadInput`` when the server cannot run it, the name is none, or ``target`` holds something else.
+    """
+    check_name(name)
+    manifest, chosen = read_manifest(artifact), LAYOUTS[layout]
+    if not chosen.can(manifest.deployment.run):
+        raise BadInput(f"layout '{layout}' does not serve {manifest.deployment.run}; it serves {served(layout)}")
+    if target.exists() and any(target.iterdir()) and not list(target.glob(f"*/{FILE_NAME}")):
+        raise BadInput(f"cannot write {target}: it exists and is no repository of an artifact; move it away")
+    with whole_folder(target) as folder:
+        chosen.write(artifact, manifest, name, folder)
+        # who serves it can still say what it is, and prove that the graph's files are those
+        shutil.copyfile(artifact / FILE_NAME, folder / name / FILE_NAME)
+    return target
+
+
+def served(layout: str) -> str:
+    """What a layout's server runs, in words."""
+    return "; ".join(f"{runtime} on {', '.join(providers)}" for runtime, providers in LAYOUTS[layout].serves.items())
+
+
+def _ovms(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None:
+    """OpenVINO Model Server: ``NAME/1/`` with the graph, and config.json, whose paths are relative to it."""
+    from instatune_deploy.devices.runtimes.openvino import DEVICES, settings
+
+    version = folder / name / VERSION
+    version.mkdir(parents=True)
+    for file in GRAPH_FILES["openvino"].names:
+        shutil.copyfile(artifact / file, version / file)
+    run = manifest.deployment.run
+    config: dict[str, Any] = {"name": name, "base_path": name, "target_device": DEVICES[run.provider]}
+    config["plugin_config"] = {key: _word(value) for key, value in settings(run.precision, run.threads, run.provider).items()}
+    write_json(folder / "config.json", {"model_config_list": [{"config": config}]})
+
+
+def _word(value: Any) -> str:
+    """OpenVINO reads its settings as words."""
+    return str(value).upper() if isinstance(value, bool) else str(value)
+
+
+def _triton(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None:
+    """Triton: ``NAME/config.pbtxt`` with the one shape that the graph has, and ``NAME/1/``."""
+    version = folder / name / VERSION
+    version.mkdir(parents=True)
+    run = manifest.deployment.run
+    for file in GRAPH_FILES[run.runtime].names:
+        shutil.copyfile(artifact / file, version / f"model{Path(file).suffix}")
+    inputs = [f"  {_tensor(item, 'TYPE_INT64', shape)}" for item, shape in manifest.input_shapes.items()]
+    shape = [manifest.batch_size, len(manifest.labels)]
+    output = f"  {_tensor('logits', 'TYPE_FP32', shape, label_filename=LABELS)}"
+    parameters = [
+        f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
+        for key, value in _parameters(run).items()
+    ]
+    kind = "KIND_CPU" if run.provider == "cpu" else "KIND_GPU"
+    lines = [
+        f"name: {json.dumps(name)}",
+        f"backend: {json.dumps(run.runtime)}",
+        f"default_model_filename: {json.dumps('model' + Path(GRAPH_FILES[run.runtime].names[0]).suffix)}",
+        "# the graph has one shape, the batch among it: the latency was promised for it",
+        "max_batch_size: 0",
+        "input [\n" + ",\n".join(inputs) + "\n]",
+        f"output [\n{output}\n]",
+        f"instance_group [ {{ kind: {kind} count: 1 }} ]",
+        *parameters,
+    ]
+    write_text(folder / name / CONFIG, "\n".join(lines) + "\n")
+    write_text(folder / name / LABELS, "\n".join(manifest.labels) + "\n")
+
+
+def _tensor(name: str, data_type: str, shape: list[int], **more: str) -> str:
+    said = "".join(f" {key}: {json.dumps(value)}" for key, value in more.items())
+    return f"{{ name: {json.dumps(name)} data_type: {data_type} dims: [ {', '.join(map(str, shape))} ]{said} }}"
+
+
+def _parameters(run: Run) -> dict[str, str]:
+    """How the backend runs it, as it was measured."""
+    if run.runtime == "onnxruntime":
+        return {"intra_op_thread_count": str(run.threads)} if run.provider == "cpu" else {}
+    bf16 = {"HINT_BF16": "YES"} if run.precision == "bf16" else {}
+    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(run.threads), "NUM_STREAMS": "1", **bf16}
+
+
+LAYOUTS: dict[str, Layout] = {
+    "ovms": Layout({"openvino": ("cpu", "gpu", "npu")}, _ovms),
+    "triton": Layout({"onnxruntime": ("cpu", "cuda", "tensorrt"), "openvino": ("cpu",)}, _triton),
+}

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from instatune_deploy.artifact.manifest import read_manifest
+from instatune_deploy.cli import main
+from instatune_deploy.errors import BadInput
+from instatune_deploy.files import read_json
+from instatune_deploy.pipeline.handover import Handover
+
+from .fakes import Place
+
+
+def test_a_repository_of_what_its_server_can_run(place: Place) -> None:
+    """The device has both runtimes; OpenVINO Model Server has one, and the network is searched for that."""
+    place.job("5ms", layout="ovms", name="reviews").run()
+    assert read_manifest(place.artifact).runtime == "openvino"
+    (entry,) = read_json(place.output / "tiny-cpu-ovms" / "config.json")["model_config_list"]
+    assert entry["config"]["name"] == "reviews"
+    assert {deployment.runtime for deployment in place.fake.measured[24:]} <= {"openvino"}
+
+
+def test_an_archive_is_the_same_for_the_same_artifact(place: Place) -> None:
+    place.job("4ms", archive=True).run()
+    path = place.output / "tiny-cpu.zip"
+    first = path.read_bytes()
+    path.unlink()
+    place.job("4ms", archive=True).run()
+    assert path.read_bytes() == first
+    with zipfile.ZipFile(path) as archive:
+        assert "manifest.json" in archive.namelist()
+    done = CliRunner().invoke(main, ["verify", str(path), "--json"])
+    said = json.loads(done.stdout)
+    assert said["folder"] == str(path)
+    assert [check for check in said["checks"] if check["name"].startswith("file ") and not check["ok"]] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layout": "triton", "name": "a/b"}, "model name 'a/b': letters, digits"),
+        ({"name": "reviews"}, "--model-name is that of a model in a server's repository: give --layout ovms or triton"),
+    ],
+)
+def test_found_before_anything_is_trained(place: Place, options: dict[str, str], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        place.job("5ms", **options)
+
+
+def test_a_device_that_the_server_does_not_serve(place: Place, tmp_path: Path) -> None:
+    device = place.job("5ms").devices[0]
+    only = [run for run in device.runs if run.runtime == "onnxruntime"]
+    with pytest.raises(BadInput, match="layout 'ovms' serves openvino on cpu, gpu, npu; device 'tiny-cpu' has onnxruntime fp32"):
+        Handover(tmp_path, "ovms").served(replace(device, runs=tuple(only)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"no archive", "cannot be read as a zip or tar archive"), (b"", "cannot be read as a zip or tar archive")],
+)
+def test_what_is_no_archive(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(content)
+    done = CliRunner().invoke(main, ["verify", str(path)])
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_an_archive_that_leads_outside_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../secret", "x")
+    done = CliRunner().invoke(main, ["verify", str(path)])
+    assert (done.exit_code, "not safe: it has a member named '../secret'" in done.stderr) == (2, True)
+    assert [item.name for item in tmp_path.iterdir()] == ["x.zip"]
