@@ -70,48 +70,53 @@ def _filter_options(command: Command) -> Command:
     return command
 
 
-def _device_options(required: bool) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in (
-            click.option(
-                "--output",
-                default="artifacts",
-                show_default=True,
-                type=click.Path(path_type=Path),
-                help="Folder of artifacts, one a device.",
-            ),
-            click.option(
-                "--layout",
-                default="plain",
-                show_default=True,
-                type=click.Choice(["plain", "ovms", "triton"]),
-                help="Also write a model repository for OpenVINO Model Server or Triton; only what that can run is searched.",
-            ),
-            click.option("--model-name", help="What it is called in the repository. Default: the device's name."),
-            click.option(
-                "--archive", is_flag=True, help="Also write what was made as one zip file; the same files, the same bytes."
-            ),
-            click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work."),
-            click.option(
-                "--measure-again",
-                is_flag=True,
-                help="Measure anew what was measured before; the older measurements are kept, the newer count.",
-            ),
-            click.option(
-                "--budget",
-                "budgets",
-                multiple=True,
-                help="What may not be exceeded: 20ms, p90:20ms, size:30MB, memory:200MB, macs:2G; accuracy:0.85 must be reached, "
-                "as fast as can be. Repeat it for several. Default: none.",
-            ),
-            click.option(
-                "--device", "devices", multiple=True, required=required, help="Hardware profile; repeat it for several devices."
-            ),
-        ):
-            command = option(command)
-        return command
-
-    return decorate
+def _device_options(command: Command) -> Command:
+    for option in (
+        click.option(
+            "--output",
+            default="artifacts",
+            show_default=True,
+            type=click.Path(path_type=Path),
+            help="Folder of artifacts, one a device.",
+        ),
+        click.option(
+            "--layout",
+            default="plain",
+            show_default=True,
+            type=click.Choice(["plain", "ovms", "triton"]),
+            help="Also write a model repository for OpenVINO Model Server or Triton; only what that can run is searched.",
+        ),
+        click.option(
+            "--compare",
+            type=click.Path(path_type=Path),
+            help="Folder of earlier artifacts: exit code 4 when a new one is worse by more than the next two allow.",
+        ),
+        click.option("--max-latency-increase", default="5%", show_default=True, help="Allowed by --compare."),
+        click.option("--max-accuracy-drop", default="0.5", show_default=True, help="Points, allowed by --compare."),
+        click.option("--model-name", help="What it is called in the repository. Default: the device's name."),
+        click.option("--archive", is_flag=True, help="Also write what was made as one zip file; the same files, the same bytes."),
+        click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work."),
+        click.option(
+            "--measure-again",
+            is_flag=True,
+            help="Measure anew what was measured before; the older measurements are kept, the newer count.",
+        ),
+        click.option(
+            "--budget",
+            "budgets",
+            multiple=True,
+            help="What may not be exceeded: 20ms, p90:20ms, size:30MB, memory:200MB, macs:2G; accuracy:0.85 must be reached, "
+            "as fast as can be. Repeat it for several. Default: none.",
+        ),
+        click.option(
+            "--device",
+            "devices",
+            multiple=True,
+            help="Hardware profile; repeat it for several devices. With a matrix file: only its targets for these.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 class _Main(click.Group):
@@ -131,7 +136,7 @@ class _Main(click.Group):
 @click.group(cls=_Main, invoke_without_command=True, context_settings={"max_content_width": 110})
 @click.version_option(__version__, prog_name="instatune-deploy")
 @_work_options
-@_device_options(required=False)
+@_device_options
 @click.pass_context
 def main(context: click.Context, /, **options: Any) -> None:
     """Fine-tune a transformer once as a super-network, and deploy to every device the best sub-network under its budget.
@@ -144,9 +149,7 @@ def main(context: click.Context, /, **options: Any) -> None:
     if context.invoked_subcommand is not None:
         _refuse_options_before(context, options)
         return
-    if not options["devices"]:
-        raise click.UsageError("which device? instatune-deploy --device NAME; `instatune-deploy devices` lists them")
-    _job(**options).run()
+    _with_targets(**options).run()
 
 
 @main.command()
@@ -158,26 +161,26 @@ def finetune(**options: Any) -> None:
 
 @main.command()
 @_work_options
-@_device_options(required=True)
+@_device_options
 def profile(**options: Any) -> None:
     """Measure latency and accuracy of a first set of sub-networks on a device."""
-    _job(**options).profile()
+    _with_targets(**options).profile()
 
 
 @main.command()
 @_work_options
-@_device_options(required=True)
+@_device_options
 def search(**options: Any) -> None:
     """Find the front of latency and accuracy on a device."""
-    _job(**options).search()
+    _with_targets(**options).search()
 
 
 @main.command()
 @_work_options
-@_device_options(required=True)
+@_device_options
 def export(**options: Any) -> None:
     """Export the best sub-network within the budget as an artifact, and prove it."""
-    _job(**options).run()
+    _with_targets(**options).run()
 
 
 @main.command()
@@ -350,6 +353,13 @@ def _refuse_options_before(context: click.Context, options: dict[str, Any]) -> N
         raise click.UsageError(f"{flag} stands before the command '{context.invoked_subcommand}'; options belong behind it")
 
 
+def _with_targets(**options: Any) -> Job:
+    job = _job(**options)
+    if not job.targets:
+        raise click.UsageError("which device? instatune-deploy --device NAME; `instatune-deploy devices` lists them")
+    return job
+
+
 def _job(
     pipeline: str,
     work: Path,
@@ -362,6 +372,9 @@ def _job(
     layout: str = "plain",
     model_name: str | None = None,
     archive: bool = False,
+    compare: Path | None = None,
+    max_latency_increase: str = "5%",
+    max_accuracy_drop: str = "0.5",
 ) -> Job:
     from instatune_deploy.budget import parse_budgets
 
@@ -372,7 +385,12 @@ def _job(
     from instatune_deploy.pipeline.job import Job
     from instatune_deploy.terminal import Terminal
 
-    handover = Handover(output, layout, model_name, archive)
+    gate = None
+    if compare is not None:
+        from instatune_deploy.artifact.compare import Gate
+
+        gate = Gate.of(compare, max_latency_increase, max_accuracy_drop)
+    handover = Handover(output, layout, model_name, archive, gate)
     return Job.of(pipeline, devices, budget, handover, work, seed, Terminal(), measure_again, store)
 
 

@@ -197,6 +197,25 @@ class PipelineSettings(Settings):
     search: SearchSettings = SearchSettings()
 
 
+class TargetSettings(Settings):
+    """One artifact to build."""
+
+    device: Word = Field(description="hardware profile: a name, or a YAML file")
+    budget: str | list[str] | None = Field(None, description="as --budget; several are all kept")
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9._-]*$",
+        description="of the artifact's folder; the device's when that has one target, else with the budget",
+    )
+
+
+class MatrixSettings(Settings):
+    """A matrix file: many artifacts of one super-network, for CI."""
+
+    pipeline: str = Field(min_length=1, description="the pipeline file, beside this one, or the name of one that is shipped")
+    targets: list[TargetSettings] = Field(min_length=1)
+
+
 # --- hardware_profiles/*.yaml ----------------------------------------------------------------------------------------
 
 

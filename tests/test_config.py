@@ -5,13 +5,14 @@ from pydantic import ValidationError
 
 from instatune_deploy.config import PipelineSettings, ProfileSettings
 from instatune_deploy.errors import BadInput
+from instatune_deploy.pipeline.targets import load_pipeline_or_matrix
 from instatune_deploy.resources import resource_folder, resource_names
 from instatune_deploy.yamlfile import load_yaml, parse_yaml
 
 
 @pytest.mark.parametrize("name", resource_names("pipelines"))
 def test_shipped_pipelines(name: str) -> None:
-    settings = load_yaml(resource_folder("pipelines") / f"{name}.yaml", PipelineSettings)
+    settings, _ = load_pipeline_or_matrix(name)
     for source in (settings.model, settings.data):
         assert not source.reference.startswith("pypi:") or source.sha256
 

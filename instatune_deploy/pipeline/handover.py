@@ -5,32 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from instatune_deploy.devices.profile import Device
 from instatune_deploy.errors import BadInput, clear_os_errors
+
+if TYPE_CHECKING:
+    from instatune_deploy.artifact.compare import Gate
 
 PLAIN = "plain"
 
 
 @dataclass(frozen=True)
 class Handover:
-    """output: folder of artifacts, one a device; name: of the model in a repository, the device's name for None."""
+    """output: folder of artifacts; name: of the model in a repository, the artifact's for None; gate: what came before."""
 
     output: Path
     layout: str = PLAIN
     name: str | None = None
     archive: bool = False
+    gate: Gate | None = None
 
-    def check(self, devices: Iterable[Device]) -> None:
-        """``BadInput`` for a name that servers do not take, or one without a repository."""
+    def check(self, names: Iterable[str]) -> None:
+        """``BadInput`` for a name that servers do not take, or one without a repository. names: of the artifacts"""
         if self.layout == PLAIN:
             if self.name is not None:
                 raise BadInput("--model-name is that of a model in a server's repository: give --layout ovms or triton")
             return
         from instatune_deploy.artifact.layouts import check_name
 
-        for device in devices:
-            check_name(self.name or device.name)
+        for name in names:
+            check_name(self.name or name)
 
     def served(self, device: Device) -> Device:
         """The device with those ways of running only that the layout's server has. ``BadInput`` where there are none."""
@@ -44,17 +49,17 @@ class Handover:
             raise BadInput(f"layout '{self.layout}' serves {served(self.layout)}; device '{device.name}' has {has}")
         return replace(device, runs=runs)
 
-    def folder(self, device: Device) -> Path:
-        """Of the device's plain artifact."""
-        return self.output / device.name
+    def folder(self, name: str) -> Path:
+        """Of the plain artifact of that name."""
+        return self.output / name
 
-    def finish(self, device: Device) -> list[Path]:
-        """Make the other forms of the device's finished artifact; where they are."""
-        made, whole = [], self.folder(device)
+    def finish(self, name: str) -> list[Path]:
+        """Make the other forms of a finished artifact; where they are."""
+        made, whole = [], self.folder(name)
         if self.layout != PLAIN:
             from instatune_deploy.artifact.layouts import write_layout
 
-            whole = write_layout(whole, self.layout, self.name or device.name, self.output / f"{device.name}-{self.layout}")
+            whole = write_layout(whole, self.layout, self.name or name, self.output / f"{name}-{self.layout}")
             made.append(whole)
         if self.archive:
             from instatune_deploy.zips import write_zip

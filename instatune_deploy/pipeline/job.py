@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instatune_deploy.budget import Budget
-from instatune_deploy.config import PipelineSettings, ProfileSettings
-from instatune_deploy.devices.host import this_host
-from instatune_deploy.devices.profile import Device, load_profile, resolve
+from instatune_deploy.config import PipelineSettings
 from instatune_deploy.devices.store import open_store
-from instatune_deploy.errors import BadInput, UserError
-from instatune_deploy.files import check_writable
+from instatune_deploy.errors import UserError
+from instatune_deploy.files import check_writable, write_text
 from instatune_deploy.pipeline.handover import Handover
-from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs, load_pipeline
+from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
+from instatune_deploy.pipeline.targets import Target, load_pipeline_or_matrix, targets_of, targets_of_matrix
 from instatune_deploy.pipeline.told import check_told, told_by_hosts
+from instatune_deploy.report.builds import Build, texts
 from instatune_deploy.terminal import Terminal
 
 if TYPE_CHECKING:
     from instatune_deploy.devices.measure import Laboratory
+    from instatune_deploy.devices.profile import Device
     from instatune_deploy.pipeline.search import Searcher
     from instatune_deploy.pipeline.supernet import Supernet
+
+INTERNAL = 1
 
 
 @dataclass(frozen=True)
 class Job:
     """What the command line asked for, checked as far as that takes no time.
 
-    again: measure anew what the store knows already
-    store: file or database URL of the measurements; None is the file in ``work``
+    again:  measure anew what the store knows already
+    store:  file or database URL of the measurements; None is the file in ``work``
+    matrix: whether the targets come from a matrix file; then a summary is written
     """
 
     settings: PipelineSettings
-    devices: tuple[Device, ...]
-    budget: Budget | None
+    targets: tuple[Target, ...]
     handover: Handover
     work: Path
     seed: int
     terminal: Terminal
     again: bool = False
     store: str | None = None
+    matrix: bool = False
+    builds: list[Build] = field(default_factory=list)
+    """Of `run`, in the order of the targets."""
 
     @classmethod
     def of(
@@ -58,22 +65,26 @@ class Job:
         store: str | None = None,
     ) -> Job:
         """``BadInput`` for an unknown pipeline or device, one that this host does not serve, or an unwritable folder."""
-        settings = load_pipeline(pipeline)
-        profiles: dict[str, ProfileSettings] = {}
-        for name in devices:
-            profile = load_profile(name)
-            if profiles.setdefault(profile.name, profile) != profile:
-                raise BadInput(f"--device {name}: another profile given is called '{profile.name}' too; rename one of them")
-        served = [handover.served(resolve(profile, this_host())) for profile in profiles.values()]
-        handover.check(served)
-        limited = [replace(device, sequence_length=min(device.sequence_length, settings.data.max_length)) for device in served]
-        check_told(told_by_hosts(settings.search.objectives, budget), limited)
+        settings, matrix = load_pipeline_or_matrix(pipeline)
+        if matrix is None:
+            targets = targets_of(devices, budget, handover, settings.data.max_length)
+        else:
+            targets = targets_of_matrix(matrix, devices, budget, handover, settings.data.max_length)
+        handover.check(target.name for target in targets)
+        for target in targets:
+            if target.device is not None:
+                check_told(told_by_hosts(settings.search.objectives, target.budget), [target.device])
         check_writable(work)
-        if devices:
+        if targets:
             check_writable(handover.output)
             # what is wrong with the store is found before the training, not after it
             open_store(work, store, create=True).close()
-        return cls(settings, tuple(limited), budget, handover, work, seed, terminal, again, store)
+        return cls(settings, tuple(targets), handover, work, seed, terminal, again, store, matrix is not None)
+
+    @property
+    def devices(self) -> list[Device]:
+        """Those of the targets that this host serves."""
+        return [target.device for target in self.targets if target.device is not None]
 
     def finetune(self) -> None:
         """Stages supernet and finetune."""
@@ -81,31 +92,70 @@ class Job:
 
     def profile(self) -> None:
         """... and measure the first design on every device."""
-        self._each_device(lambda searcher: searcher.profile())
+        self._each_target(lambda target, searcher: searcher.profile())
 
     def search(self) -> None:
         """... and search every device's front."""
-        self._each_device(self._search)
+        self._each_target(self._search)
 
     def run(self) -> None:
-        """... and hand over an artifact for every device. A device that fails does not keep the next from its turn."""
-        self._each_device(self._deploy)
+        """... and hand over an artifact for every target. One that fails does not keep the next from its turn."""
+        try:
+            self._each_target(self._deploy)
+        finally:
+            if self.matrix and self.builds:
+                for name, text in texts(self.builds).items():
+                    write_text(self.handover.output / name, text)
+                self.terminal.say(f"summary: {self.handover.output / 'summary.md'}, summary.json, junit.xml")
 
-    def _search(self, searcher: Searcher) -> None:
+    def _search(self, target: Target, searcher: Searcher) -> None:
         from instatune_deploy.pipeline.kept import searched
         from instatune_deploy.pipeline.summary import show_front
 
         show_front(searcher, searched(searcher, self.work))
 
-    def _deploy(self, searcher: Searcher) -> None:
+    def _deploy(self, target: Target, searcher: Searcher) -> None:
         from instatune_deploy.pipeline.export import export_stage
         from instatune_deploy.pipeline.kept import searched
         from instatune_deploy.pipeline.summary import say_if_full_fits, show_artifact
 
-        result = searched(searcher, self.work)
-        say_if_full_fits(searcher, result)
-        exported = export_stage(searcher, result, self.handover.folder(searcher.device), self.terminal)
-        show_artifact(searcher, result, exported, self.handover.finish(searcher.device))
+        start = time.monotonic()
+        folder = self.handover.folder(target.name)
+        gate = self.handover.gate
+        # read now: the folder of before may be the one that is written to
+        before = None if gate is None else gate.before(target.name)
+        try:
+            result = searched(searcher, self.work)
+            say_if_full_fits(searcher, result)
+            exported = export_stage(searcher, result, folder, self.terminal)
+            show_artifact(searcher, result, exported, self.handover.finish(target.name))
+        except UserError as error:
+            self.builds.append(_failed(target, error, time.monotonic() - start))
+            raise
+        manifest = exported.manifest
+        build = Build(
+            name=target.name,
+            device=target.asked,
+            budget=str(target.budget or ""),
+            exit_code=0,
+            seconds=round(time.monotonic() - start, 1),
+            artifact=str(folder),
+            run=str(manifest.deployment.run),
+            statistic=searcher.statistic,
+            latency_ms=manifest.promised_ms(searcher.statistic),
+            full_ms=manifest.baseline.latency_ms,
+            validation=manifest.accuracy.validation,
+            test=manifest.accuracy.test,
+            size_bytes=manifest.size_bytes,
+        )
+        try:
+            said = "" if gate is None else gate.check(target.name, manifest, before)
+        except UserError as error:
+            self.builds.append(replace(build, exit_code=error.exit_code, message=error.message))
+            raise
+        if said:
+            self.terminal.result(f"compared with before: {said}")
+        self.builds.append(replace(build, message=said))
 
     def prepare(self) -> tuple[PipelineInputs, Supernet]:
         """Stages supernet and finetune, and what they leave behind."""
@@ -117,36 +167,56 @@ class Job:
 
         return inputs, finetune_stage(inputs, self.work, self.seed, self.terminal)
 
-    def _each_device(self, stage: Callable[[Searcher], object]) -> None:
+    def _each_target(self, stage: Callable[[Target, Searcher], object]) -> None:
         from instatune_deploy.devices.measure import Laboratory
 
         inputs, supernet = self.prepare()
         failures: list[UserError] = []
+        several = self.matrix or len(self.targets) > 1
         with (
             open_store(self.work, self.store, create=True) as store,
             closing(Laboratory(store, self.again, self.work)) as laboratory,
         ):
-            for device in self.devices:
+            for target in self.targets:
                 try:
-                    stage(self._searcher(inputs, supernet, device, laboratory))
+                    if target.device is None:
+                        assert target.error is not None
+                        self.builds.append(_failed(target, target.error, 0.0))
+                        raise target.error
+                    stage(target, self._searcher(inputs, supernet, target, target.device, laboratory))
                 except UserError as error:
                     failures.append(error)
-                    if len(self.devices) > 1:
-                        self.terminal.say(f"Error: device {device.name}: {error.message}")
+                    if several:
+                        self.terminal.say(f"Error: {'target' if self.matrix else 'device'} {target.name}: {error.message}")
         if failures:
             worst = max(failures, key=lambda failure: failure.exit_code)
-            if len(self.devices) > 1:
-                raise type(worst)(f"{len(failures)} of {len(self.devices)} devices have no result; see above")
+            if several:
+                what = "targets" if self.matrix else "devices"
+                raise type(worst)(f"{len(failures)} of {len(self.targets)} {what} have no result; see above")
             raise worst
 
-    def _searcher(self, inputs: PipelineInputs, supernet: Supernet, device: Device, laboratory: Laboratory) -> Searcher:
+    def _searcher(
+        self, inputs: PipelineInputs, supernet: Supernet, target: Target, device: Device, laboratory: Laboratory
+    ) -> Searcher:
         from instatune_deploy.pipeline.bench import Bench
         from instatune_deploy.pipeline.search import Searcher
 
         runs = "; ".join(map(str, device.runs))
-        self.terminal.stage(f"device {device.name}: {runs}; batch {device.batch_size}, {device.sequence_length} tokens")
+        called = "" if target.name == device.name else f"{target.name}, "
+        self.terminal.stage(f"{called}device {device.name}: {runs}; batch {device.batch_size}, {device.sequence_length} tokens")
         for skipped in device.skipped:
             self.terminal.result(f"{skipped.run} is left out: this host lacks {', '.join(skipped.missing)}")
-        told = told_by_hosts(self.settings.search.objectives, self.budget)
+        told = told_by_hosts(self.settings.search.objectives, target.budget)
         bench = Bench(inputs, supernet, device, laboratory, told)
-        return Searcher(bench, self.settings.search, self.budget, self.seed, self.terminal)
+        return Searcher(bench, self.settings.search, target.budget, self.seed, self.terminal)
+
+
+def _failed(target: Target, error: UserError, seconds: float) -> Build:
+    return Build(
+        name=target.name,
+        device=target.asked,
+        budget=str(target.budget or ""),
+        exit_code=error.exit_code or INTERNAL,
+        seconds=round(seconds, 1),
+        message=error.message,
+    )

@@ -1,0 +1,192 @@
+"""Matrix files: many artifacts of one super-network, a summary of all, and a gate."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+import pytest
+from click.testing import CliRunner, Result
+
+from instatune_deploy.artifact.compare import Gate
+from instatune_deploy.artifact.manifest import Manifest, read_manifest
+from instatune_deploy.cli import main
+from instatune_deploy.errors import BadInput, VerificationFailed
+from instatune_deploy.pipeline.targets import load_pipeline_or_matrix
+
+from .fakes import Place, write_profile
+
+ELSEWHERE = """\
+name: far-away
+description: Nothing is one of these.
+requires: {machine: [pdp11]}
+runs:
+  - runtime: onnxruntime
+"""
+
+
+def matrix(place: Place, *targets: str, pipeline: str | None = None) -> Path:
+    """A matrix file beside the tiny pipeline."""
+    path = place.folder / "ci.yaml"
+    lines = [f"pipeline: {pipeline or place.pipeline.name}", "targets:", *(f"  - {{{target}}}" for target in targets)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def run(place: Place, path: Path, *arguments: str) -> Result:
+    places = ["--work", str(place.work), "--output", str(place.output)]
+    return CliRunner().invoke(main, ["--pipeline", str(path), *places, *arguments])
+
+
+def test_everything_is_built_and_summed_up(place: Place) -> None:
+    """One target of three fails for its budget, and one is for a device that is elsewhere: the worst code is the job's."""
+    tiny, far = write_profile(place.folder), place.folder / "far-away.yaml"
+    far.write_text(ELSEWHERE, encoding="utf-8")
+    path = matrix(
+        place,
+        f"device: {tiny}, budget: 4ms",
+        f"device: {tiny}, budget: [1us, size:1MB], name: hopeless",
+        f"device: {far}, budget: 5ms",
+        f"device: {tiny}, budget: 6ms",
+    )
+    done = run(place, path)
+    assert done.exit_code == 3, done.stderr
+    assert done.stderr.splitlines()[-1] == "Error: 2 of 4 targets have no result; see above"
+    assert "Error: target hopeless: nothing keeps 0.001ms,size:1MB" in done.stderr
+    assert "Error: target far-away: " in done.stderr
+    built = {path.name for path in place.output.iterdir()}
+    assert built >= {"tiny-cpu-4ms", "tiny-cpu-6ms", "summary.json", "summary.md", "junit.xml"}
+    assert "hopeless" not in built
+    assert read_manifest(place.output / "tiny-cpu-6ms").latency_ms.p90 <= 6
+    value = json.loads((place.output / "summary.json").read_text())
+    assert value["ok"] is False
+    assert [(build["name"], build["exit_code"]) for build in value["builds"]] == [
+        ("tiny-cpu-4ms", 0),
+        ("hopeless", 3),
+        ("far-away", 2),
+        ("tiny-cpu-6ms", 0),
+    ]
+    assert value["builds"][0]["latency_ms"] == read_manifest(place.output / "tiny-cpu-4ms").latency_ms.p90
+    table = (place.output / "summary.md").read_text().splitlines()
+    assert table[2].startswith("| tiny-cpu-4ms | 4ms | built | ")
+    assert "| hopeless | 0.001ms,size:1MB | failed (3) |" in table[3]
+    suite = Xml.parse(place.output / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("4", "2")
+    assert [case.get("name") for case in suite if case.find("failure") is not None] == ["hopeless", "far-away"]
+
+
+def test_a_second_run_trains_and_measures_nothing(place: Place) -> None:
+    tiny = write_profile(place.folder)
+    path = matrix(place, f"device: {tiny}, budget: 4ms", f"device: {tiny}, budget: 6ms")
+    assert run(place, path).exit_code == 0
+    place.fake.measured.clear()
+    place.fake.remeasured.clear()
+    place.fake.evaluated.clear()
+    done = run(place, path)
+    assert done.exit_code == 0
+    assert (place.fake.measured, place.fake.remeasured, place.fake.evaluated) == ([], [], [])
+    assert done.stderr.count("made before, its files are unchanged, reused") == 2
+
+
+def test_one_runner_builds_its_own_targets(place: Place) -> None:
+    tiny, other = write_profile(place.folder), write_profile(place.folder, "other-cpu")
+    path = matrix(place, f"device: {tiny}, budget: 4ms", f"device: {other}, budget: 5ms")
+    done = run(place, path, "--device", str(other))
+    assert done.exit_code == 0, done.stderr
+    assert {build["name"] for build in json.loads((place.output / "summary.json").read_text())["builds"]} == {"other-cpu"}
+
+
+@pytest.mark.parametrize(
+    ("targets", "arguments", "message"),
+    [
+        (["device: TINY, budget: 4ms"], ["--budget", "5ms"], "--budget: the targets of a matrix have budgets of their own"),
+        (["device: TINY"], ["--device", "xeon-cpu"], "--device xeon-cpu: the matrix has no target for it; it has "),
+        (["device: TINY, budget: 4ms", "device: TINY, budget: 4ms"], [], "targets: two are called 'tiny-cpu-4ms'"),
+        (["device: TINY, budget: 20MB"], [], "budget '20MB': 'MB' is no unit of time"),
+        (["device: nonsense"], [], "unknown hardware profile 'nonsense'"),
+        (["device: TINY, nmae: x"], [], "ci.yaml:3: unknown key 'targets.0.nmae'; did you mean 'name'?"),
+    ],
+)
+def test_one_clear_line(place: Place, targets: list[str], arguments: list[str], message: str) -> None:
+    tiny = str(write_profile(place.folder))
+    done = run(place, matrix(place, *(target.replace("TINY", tiny) for target in targets)), *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr.splitlines()[-1]
+
+
+def test_the_pipeline_of_a_matrix(place: Place) -> None:
+    """A file beside it, or the name of one that is shipped."""
+    settings, found = load_pipeline_or_matrix(str(matrix(place, "device: xeon-cpu")))
+    assert found is not None
+    assert settings.data.max_length != 128
+    settings, _ = load_pipeline_or_matrix(str(matrix(place, "device: xeon-cpu", pipeline="sentiment")))
+    assert settings.data.max_length == 128
+    with pytest.raises(BadInput, match=r"pipeline none\.yaml: no such file"):
+        load_pipeline_or_matrix(str(matrix(place, "device: xeon-cpu", pipeline="none.yaml")))
+    assert load_pipeline_or_matrix("sentiment")[1] is None
+
+
+# --- the gate -----------------------------------------------------------------------------------------------------------
+
+
+def changed(manifest: Manifest, **changes: Any) -> Manifest:
+    return manifest.model_copy(update=changes)
+
+
+def test_worse_by_more_than_is_allowed(finished: Place) -> None:
+    old = read_manifest(finished.artifact)
+    gate = Gate(finished.output, latency_increase=0.05, accuracy_drop=0.5)
+    took, right = old.latency_ms.p90, old.accuracy.test
+    assert right is not None
+
+    def new(times: float, lost: float) -> Manifest:
+        latency = old.latency_ms.model_copy(update={"p90": took * times})
+        return changed(old, latency_ms=latency, accuracy=old.accuracy.model_copy(update={"test": right - lost / 100}))
+
+    assert gate.check("tiny-cpu", new(1.05, 0.5), old).startswith(f"p90 {took:.2f} -> {1.05 * took:.2f} ms (+5.0%), accuracy ")
+    with pytest.raises(VerificationFailed, match=r"tiny-cpu is slower than before: .*\(\+6\.0%\).*; allowed are 5\.0%"):
+        gate.check("tiny-cpu", new(1.06, 0), old)
+    with pytest.raises(VerificationFailed, match=r"tiny-cpu is less accurate than before: .*; allowed are 0\.5 points"):
+        gate.check("tiny-cpu", new(0.5, 0.6), old)
+    with pytest.raises(BadInput, match=r"that artifact is of another labels \(a, b, not .*\)"):
+        gate.check("tiny-cpu", old, changed(old, labels=["a", "b"]))
+    assert gate.check("tiny-cpu", old, None) == f"nothing to compare with in {finished.output}"
+
+
+def test_what_came_before(finished: Place, tmp_path: Path) -> None:
+    """A folder of artifacts, or one."""
+    manifest = read_manifest(finished.artifact)
+    assert Gate(finished.output).before("tiny-cpu") == manifest
+    assert Gate(finished.artifact).before("anything") == manifest
+    assert Gate(finished.output).before("other") is None
+
+
+def test_the_gate_closes_after_the_artifact_is_made(place: Place, tmp_path: Path) -> None:
+    """The one of before is twice as fast by its manifest: exit code 4. In the same folder: it was read before it was replaced."""
+    previous = tmp_path / "previous"
+    shutil.copytree(place.output, previous)
+    tiny = write_profile(place.folder)
+    arguments = ["--device", str(tiny), "--budget", "6ms"]
+    assert run(place, place.pipeline, *arguments, "--compare", str(previous), "--max-latency-increase", "90%").exit_code == 0
+    done = run(place, place.pipeline, *arguments, "--measure-again", "--compare", str(previous), "--max-latency-increase", "1%")
+    assert done.exit_code == 4, done.stderr
+    assert "tiny-cpu is slower than before" in done.stderr.splitlines()[-1]
+    assert read_manifest(place.artifact).latency_ms.p90 > read_manifest(previous / "tiny-cpu").latency_ms.p90
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nowhere", "5%", "0.5"), "--compare nowhere: no such folder"),
+        ((".", "5x", "0.5"), "--max-latency-increase '5x': a number, such as 5% or 0.05"),
+        ((".", "5%", "-1"), "--max-accuracy-drop '-1': points, such as 0.5"),
+    ],
+)
+def test_words_of_the_gate(words: tuple[str, str, str], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Gate.of(Path(words[0]), *words[1:])
+    assert Gate.of(Path(), "5%", "0.5") == replace(Gate.of(Path(), "0.05", "0.5"))
