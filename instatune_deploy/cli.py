@@ -94,6 +94,10 @@ def _device_options(command: Command) -> Command:
         click.option("--max-latency-increase", default="5%", show_default=True, help="Allowed by --compare."),
         click.option("--max-accuracy-drop", default="0.5", show_default=True, help="Points, allowed by --compare."),
         click.option("--model-name", help="What it is called in the repository. Default: the device's name."),
+        click.option(
+            "--dynamic-length", is_flag=True, help="The graph also takes other numbers of tokens (not promised for them)."
+        ),
+        click.option("--dynamic-batch", is_flag=True, help="The graph also takes other numbers of rows (not promised for them)."),
         click.option("--archive", is_flag=True, help="Also write what was made as one zip file; the same files, the same bytes."),
         click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work."),
         click.option(
@@ -372,6 +376,8 @@ def _job(
     layout: str = "plain",
     model_name: str | None = None,
     archive: bool = False,
+    dynamic_batch: bool = False,
+    dynamic_length: bool = False,
     compare: Path | None = None,
     max_latency_increase: str = "5%",
     max_accuracy_drop: str = "0.5",
@@ -390,7 +396,8 @@ def _job(
         from instatune_deploy.artifact.compare import Gate
 
         gate = Gate.of(compare, max_latency_increase, max_accuracy_drop)
-    handover = Handover(output, layout, model_name, archive, gate)
+    opened = tuple(axis for axis, wanted in (("batch", dynamic_batch), ("tokens", dynamic_length)) if wanted)
+    handover = Handover(output, layout, model_name, archive, gate, opened)
     return Job.of(pipeline, devices, budget, handover, work, seed, Terminal(), measure_again, store)
 
 

@@ -101,10 +101,16 @@ def _facts(manifest: Manifest) -> dict[str, str]:
         "network": f"{manifest.architecture}; {manifest.parameters / 1e6:.1f} M parameters, {manifest.macs / 1e9:.2f} G MACs",
         "size": f"{manifest.size_bytes / 1e6:.1f} MB ({', '.join(GRAPH_FILES[manifest.runtime].names)})",
         "memory": f"{manifest.memory_bytes / 1e6:.0f} MB at most in a process" if manifest.memory_bytes is not None else "",
-        "inputs": shapes,
+        "inputs": f"{shapes}{_open(manifest)}",
         "labels": ", ".join(manifest.labels),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _open(manifest: Manifest) -> str:
+    if not manifest.open_axes:
+        return ""
+    return f"; of any other {' and '.join(manifest.open_axes)} too, for which no latency is promised"
 
 
 def _header(manifest: Manifest) -> dict[str, Any]:

@@ -98,8 +98,12 @@ def _triton(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None
     run = manifest.deployment.run
     for file in GRAPH_FILES[run.runtime].names:
         shutil.copyfile(artifact / file, version / f"model{Path(file).suffix}")
-    inputs = [f"  {_tensor(item, 'TYPE_INT64', shape)}" for item, shape in manifest.input_shapes.items()]
-    shape = [manifest.batch_size, len(manifest.labels)]
+    batch = -1 if "batch" in manifest.open_axes else manifest.batch_size
+    inputs = [
+        f"  {_tensor(item, 'TYPE_INT64', [batch, -1 if 'tokens' in manifest.open_axes else tokens])}"
+        for item, (_, tokens) in manifest.input_shapes.items()
+    ]
+    shape = [batch, len(manifest.labels)]
     output = f"  {_tensor('logits', 'TYPE_FP32', shape, label_filename=LABELS)}"
     parameters = [
         f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
@@ -110,7 +114,7 @@ def _triton(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None
         f"name: {json.dumps(name)}",
         f"backend: {json.dumps(run.runtime)}",
         f"default_model_filename: {json.dumps('model' + Path(GRAPH_FILES[run.runtime].names[0]).suffix)}",
-        "# the graph has one shape, the batch among it: the latency was promised for it",
+        f"# the latency was promised for {', '.join(map(str, next(iter(manifest.input_shapes.values()))))} (batch, tokens)",
         "max_batch_size: 0",
         "input [\n" + ",\n".join(inputs) + "\n]",
         f"output [\n{output}\n]",

@@ -10,7 +10,7 @@ import json
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -148,6 +148,7 @@ class Manifest(Record):
     device:       name of the hardware profile
     budget:       None when none was asked for
     input_shapes: of every input of the graph; the budget is promised for these
+    open_axes:    of batch and tokens what the graph takes at any size; the promise is still that of ``input_shapes``
     latency_ms:   as the clock gave it, in the slowest of three processes
     circumstances: of that measurement: when, load, what the runtime said, attempts (`Measurement.circumstances`)
     baseline, predicted: on the nominal speed of the host, as everything that was searched
@@ -175,6 +176,7 @@ class Manifest(Record):
     threads: Count
     batch_size: Count
     input_shapes: dict[str, list[Count]] = Field(min_length=1)
+    open_axes: list[Literal["batch", "tokens"]] = []
     architecture: Architecture
     latency_ms: Latency
     circumstances: dict[str, Any] = {}

@@ -137,12 +137,20 @@ class Bench:
         """The graph of an architecture, as ``run``'s runtime is given it."""
         return self._carved(self._template(self._variant(run)), architecture, run)
 
-    def finished_graph(self, architecture: Architecture, run: Run) -> onnx.ModelProto:
-        """The same to be handed over: one that is quantised is calibrated afresh, for this architecture alone."""
+    def finished_graph(self, architecture: Architecture, run: Run, opened: tuple[str, ...] = ()) -> onnx.ModelProto:
+        """The same to be handed over: one that is quantised is calibrated afresh, for this architecture alone.
+
+        opened: of batch and tokens what may be of any size (`graphs.shapes.AXES`); only where nothing is quantised
+        """
         from instatune_deploy.graphs.carve import carve
         from instatune_deploy.graphs.quantise import quantise_model
 
         variant = self._variant(run)
+        if opened:
+            from instatune_deploy.graphs.shapes import with_open
+
+            model = self._carved(self._template(variant, open_shapes=True), architecture, run).model()
+            return with_open(model, opened, {"batch": self.device.batch_size, "tokens": self.device.sequence_length})
         if variant.quantised is None or variant.before is None:
             return self.graph(architecture, run).model()
         model = carve(self._template(variant.before), architecture)

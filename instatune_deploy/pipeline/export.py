@@ -62,7 +62,9 @@ class _Larger(_NotKept):
         self.figure, self.found, self.limit = figure, found, limit
 
 
-def export_stage(searcher: Searcher, result: SearchResult, target: Path, terminal: Terminal) -> Exported:
+def export_stage(
+    searcher: Searcher, result: SearchResult, target: Path, terminal: Terminal, opened: tuple[str, ...] = ()
+) -> Exported:
     """Make the artifact of the best point that keeps the budget: the most accurate, or the fastest that is accurate enough.
 
     It is measured again on the finished files, in three fresh processes some seconds apart, and the slowest is what its
@@ -71,7 +73,7 @@ def export_stage(searcher: Searcher, result: SearchResult, target: Path, termina
     """
     terminal.stage(f"export: {target}")
     candidates = ranked(result, searcher.budget, searcher.statistic)
-    kept = _reusable(searcher, target, candidates)
+    kept = _reusable(searcher, target, candidates, opened)
     if kept is not None:
         terminal.result("made before, its files are unchanged, reused")
         return kept
@@ -85,7 +87,7 @@ def export_stage(searcher: Searcher, result: SearchResult, target: Path, termina
             continue
         tried += 1
         try:
-            return _make(searcher, result, point, target, terminal)
+            return _make(searcher, result, point, target, terminal, opened)
         except _NotKept as error:
             why, advice = error.message, error.advice
             terminal.result(f"{why}; the next best is tried")
@@ -112,7 +114,9 @@ def full_point(result: SearchResult, bench: Bench) -> Point:
     raise TooNoisy(f"device '{bench.device.name}': the full model's latency could not be believed; run again on a quieter host")
 
 
-def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, terminal: Terminal) -> Exported:
+def _make(
+    searcher: Searcher, result: SearchResult, point: Point, target: Path, terminal: Terminal, opened: tuple[str, ...]
+) -> Exported:
     from instatune_deploy.artifact.write import draft
 
     bench, device = searcher.bench, searcher.device
@@ -120,7 +124,7 @@ def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, 
     deployment = device.deployment(point.architecture, point.run)
     with draft(target, deployment) as artifact:
         small = bench.supernet.network.extract(point.architecture)
-        artifact.add_graph(bench.finished_graph(point.architecture, point.run))
+        artifact.add_graph(bench.finished_graph(point.architecture, point.run, opened))
         _check_size(searcher, artifact, deployment)
         artifact.add_preprocessing(small.config.to_dict(), bench.inputs.tokenizer)
         artifact.add_predict(bench.inputs.tokenizer, [*bench.example], bench.inputs.data.label_names)
@@ -135,7 +139,7 @@ def _make(searcher: Searcher, result: SearchResult, point: Point, target: Path, 
             measured.append(_measured_again(searcher, artifact))
         took = ", ".join(f"{_took(item, searcher.statistic):.2f}" for item in measured)
         terminal.result(f"measured again on the finished files, each time in a fresh process: {took} ms ({searcher.statistic})")
-        manifest = _manifest(searcher, result, point, artifact, measured, accuracy, parity)
+        manifest = _manifest(searcher, result, point, artifact, measured, accuracy, parity, opened)
         artifact.finish(manifest)
     from instatune_deploy.artifact.manifest import read_manifest
 
@@ -226,6 +230,7 @@ def _manifest(
     measured: list[Measurement],
     accuracy: dict[str, float],
     parity: Any,
+    opened: tuple[str, ...],
 ) -> Manifest:
     from instatune_deploy.artifact import manifest as manifests
     from instatune_deploy.artifact.graph_files import GRAPH_FILES
@@ -262,6 +267,7 @@ def _manifest(
         threads=point.run.threads,
         batch_size=device.batch_size,
         input_shapes={name: list(values.shape) for name, values in bench.example.items()},
+        open_axes=list(opened),
         architecture=point.architecture,
         latency_ms=manifests.Latency.of(slowest.timing, statistic),
         circumstances=slowest.circumstances,
@@ -293,7 +299,7 @@ def _manifest(
         versions=manifests.installed_versions(),
         seed=searcher.seed,
         timing=device.timing,
-        keys={"supernet": bench.supernet.key, "search": searcher.key(), "export": _export_key(searcher)},
+        keys={"supernet": bench.supernet.key, "search": searcher.key(), "export": _export_key(searcher, opened)},
     )
 
 
@@ -302,13 +308,13 @@ def _took(measurement: Measurement, statistic: Statistic) -> float:
     return measurement.timing.statistic_ms(statistic)
 
 
-def _export_key(searcher: Searcher) -> str:
+def _export_key(searcher: Searcher, opened: tuple[str, ...]) -> str:
     from instatune_deploy.artifact.manifest import installed_versions
 
-    return digest([searcher.key(), installed_versions(), ARTIFACT_REVISION])[:16]
+    return digest([searcher.key(), installed_versions(), ARTIFACT_REVISION, *opened])[:16]
 
 
-def _reusable(searcher: Searcher, target: Path, candidates: list[Point]) -> Exported | None:
+def _reusable(searcher: Searcher, target: Path, candidates: list[Point], opened: tuple[str, ...]) -> Exported | None:
     """The artifact that lies there already, when it is one of the best, made from the same things, and no file has changed."""
     if searcher.bench.laboratory.again:
         return None
@@ -318,7 +324,7 @@ def _reusable(searcher: Searcher, target: Path, candidates: list[Point]) -> Expo
     try:
         manifest = read_manifest(target)
         chosen = {searcher.device.deployment(point.architecture, point.run) for point in candidates}
-        made_alike = manifest.deployment in chosen and manifest.keys.get("export") == _export_key(searcher)
+        made_alike = manifest.deployment in chosen and manifest.keys.get("export") == _export_key(searcher, opened)
         same = made_alike and all(check.ok for check in check_files(target, manifest))
     except (BadInput, VerificationFailed, OSError):
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instatune_deploy.devices.profile import Device
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import BadInput, clear_os_errors
 
 if TYPE_CHECKING:
@@ -18,13 +19,15 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Handover:
-    """output: folder of artifacts; name: of the model in a repository, the artifact's for None; gate: what came before."""
+    """output: folder of artifacts; name: of the model in a repository, the artifact's for None; gate: what came before;
+    opened: of batch and tokens what the graphs take at any size."""
 
     output: Path
     layout: str = PLAIN
     name: str | None = None
     archive: bool = False
     gate: Gate | None = None
+    opened: tuple[str, ...] = ()
 
     def check(self, names: Iterable[str]) -> None:
         """``BadInput`` for a name that servers do not take, or one without a repository. names: of the artifacts"""
@@ -38,16 +41,18 @@ class Handover:
             check_name(self.name or name)
 
     def served(self, device: Device) -> Device:
-        """The device with those ways of running only that the layout's server has. ``BadInput`` where there are none."""
-        if self.layout == PLAIN:
-            return device
-        from instatune_deploy.artifact.layouts import LAYOUTS, served
+        """The device with those ways of running only that the layout's server has, and whose graphs can be open where that is
+        asked for. ``BadInput`` where there are none."""
+        if self.opened:
+            # int8 is calibrated, and other providers are compiled, for one shape
+            runs = tuple(run for run in device.runs if run.provider == "cpu" and not run.precision.startswith("int8"))
+            device = _with(device, runs, "--dynamic-batch, --dynamic-length: only fp32, bf16 and fp16 on CPUs take any size")
+        if self.layout != PLAIN:
+            from instatune_deploy.artifact.layouts import LAYOUTS, served
 
-        runs = tuple(run for run in device.runs if LAYOUTS[self.layout].can(run))
-        if not runs:
-            has = "; ".join(map(str, device.runs))
-            raise BadInput(f"layout '{self.layout}' serves {served(self.layout)}; device '{device.name}' has {has}")
-        return replace(device, runs=runs)
+            runs = tuple(run for run in device.runs if LAYOUTS[self.layout].can(run))
+            device = _with(device, runs, f"layout '{self.layout}' serves {served(self.layout)}")
+        return device
 
     def folder(self, name: str) -> Path:
         """Of the plain artifact of that name."""
@@ -69,3 +74,10 @@ class Handover:
                 write_zip(whole, path, compresslevel=6)
             made.append(path)
         return made
+
+
+def _with(device: Device, runs: tuple[Run, ...], why: str) -> Device:
+    """The device with ``runs`` only; ``BadInput`` when there are none."""
+    if not runs:
+        raise BadInput(f"{why}; device '{device.name}' has {'; '.join(map(str, device.runs))}")
+    return replace(device, runs=runs)

@@ -127,7 +127,7 @@ class Job:
         try:
             result = searched(searcher, self.work)
             say_if_full_fits(searcher, result)
-            exported = export_stage(searcher, result, folder, self.terminal)
+            exported = export_stage(searcher, result, folder, self.terminal, self.handover.opened)
             show_artifact(searcher, result, exported, self.handover.finish(target.name))
         except UserError as error:
             self.builds.append(_failed(target, error, time.monotonic() - start))

@@ -18,7 +18,7 @@ TRITON_ONNX = """\
 name: "reviews"
 backend: "onnxruntime"
 default_model_filename: "model.onnx"
-# the graph has one shape, the batch among it: the latency was promised for it
+# the latency was promised for 1, 8 (batch, tokens)
 max_batch_size: 0
 input [
   { name: "input_ids" data_type: TYPE_INT64 dims: [ 1, 8 ] },
@@ -43,6 +43,13 @@ def test_triton(tmp_path: Path) -> None:
     assert (target / "reviews" / "config.pbtxt").read_text() == TRITON_ONNX
     assert (target / "reviews" / "labels.txt").read_text() == "negative\nneutral\npositive\n"
     assert (target / "reviews" / "1" / "model.onnx").read_bytes() == (artifact / "model.onnx").read_bytes()
+
+
+def test_triton_with_open_shapes(tmp_path: Path) -> None:
+    target = write_layout(make_artifact(tmp_path / "plain", open_axes=["batch"]), "triton", "reviews", tmp_path / "served")
+    config = (target / "reviews" / "config.pbtxt").read_text()
+    assert '{ name: "input_ids" data_type: TYPE_INT64 dims: [ -1, 8 ] }' in config
+    assert '{ name: "logits" data_type: TYPE_FP32 dims: [ -1, 3 ] label_filename: "labels.txt" }' in config
 
 
 def test_triton_with_openvino(tmp_path: Path) -> None:

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import json
 import zipfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.manifest import read_manifest
+from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.cli import main
+from instatune_deploy.devices.runtimes.base import Refused
+from instatune_deploy.devices.runtimes.registry import open_session
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import read_json
 from instatune_deploy.pipeline.handover import Handover
@@ -58,6 +64,41 @@ def test_a_device_that_the_server_does_not_serve(place: Place, tmp_path: Path) -
     only = [run for run in device.runs if run.runtime == "onnxruntime"]
     with pytest.raises(BadInput, match="layout 'ovms' serves openvino on cpu, gpu, npu; device 'tiny-cpu' has onnxruntime fp32"):
         Handover(tmp_path, "ovms").served(replace(device, runs=tuple(only)))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("opened", [("batch",), ("tokens",), ("batch", "tokens")])
+def test_other_sizes_give_the_same_answers(place: Place, runtime: str, opened: tuple[str, ...]) -> None:
+    """The samples in one batch, with less padding: what PyTorch said of each, padded to 24 tokens."""
+    place.job("6ms", layout="ovms" if runtime == "openvino" else "plain", opened=opened).run()
+    if runtime == "onnxruntime":
+        only = place.folder / "only.yaml"
+        only.write_text("name: only\ndescription: x\nruns: [{runtime: onnxruntime}]\nthreads: 1\nsequence_length: 24\n")
+        options = ["--dynamic-batch"] * ("batch" in opened) + ["--dynamic-length"] * ("tokens" in opened)
+        places = ["--pipeline", str(place.pipeline), "--work", str(place.work), "--output", str(place.output)]
+        done = CliRunner().invoke(main, [*places, "--device", str(only), *options])
+        assert done.exit_code == 0, done.stderr
+    artifact = place.output / ("only" if runtime == "onnxruntime" else "tiny-cpu")
+    manifest, samples = read_manifest(artifact), Samples.read(artifact)
+    assert (manifest.runtime, manifest.open_axes) == (runtime, list(opened))
+    assert manifest.input_shapes["input_ids"] == [1, 24]
+    tokens = int(samples.inputs["attention_mask"].sum(axis=1).max()) if "tokens" in opened else 24
+    rows = samples.rows if "batch" in opened else 1
+    inputs = {name: values[:rows, :tokens].copy() for name, values in samples.inputs.items()}
+    with closing(open_session(GRAPH_FILES[runtime].path(artifact), runtime, "fp32", 1)) as session:
+        expected = dict.fromkeys(inputs, (None if "batch" in opened else 1, None if "tokens" in opened else 24))
+        assert session.input_shapes == expected
+        np.testing.assert_allclose(session.run(inputs)["logits"], samples.logits[:rows], atol=1e-4)
+    if "batch" not in opened:
+        with closing(open_session(GRAPH_FILES[runtime].path(artifact), runtime, "fp32", 1)) as session, pytest.raises(Refused):
+            session.run({name: np.concatenate([values, values]) for name, values in inputs.items()})
+
+
+def test_what_is_calibrated_for_one_shape_is_not_open(place: Place, tmp_path: Path) -> None:
+    device = place.job("5ms").devices[0]
+    int8 = replace(device, runs=(device.runs[0]._replace(precision="int8"),))
+    with pytest.raises(BadInput, match="only fp32, bf16 and fp16 on CPUs take any size; device 'tiny-cpu' has"):
+        Handover(tmp_path, opened=("batch",)).served(int8)
 
 
 @pytest.mark.parametrize(
