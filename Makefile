@@ -25,6 +25,7 @@ benchmarks: $(VENV)/installed
 	$(BIN)/python -m benchmarks.main.job
 	for name in carve repeat neighbour throughput runtimes; do $(BIN)/python -m benchmarks.profile.$$name || exit 1; done
 	for name in cost sharing peers macs ablation; do $(BIN)/python -m benchmarks.finetune.$$name || exit 1; done
+	for name in pool effort predictors budgets; do $(BIN)/python -m benchmarks.search.$$name || exit 1; done
 	[ -z "$(HAT)" ] || $(BIN)/python -m benchmarks.search.hat --data $(HAT)
 	$(MAKE) benchmarks-readme
 

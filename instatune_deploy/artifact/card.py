@@ -98,6 +98,7 @@ def _facts(manifest: Manifest) -> dict[str, str]:
         "full model": f"{baseline.latency_ms:.2f} ms ({statistic}) in {baseline.runtime} {baseline.precision}: {times:.1f} times",
         "accuracy": f"{manifest.accuracy.validation:.2%} on validation rows (full model {baseline.accuracy:.2%}){test}",
         "data": f"{manifest.data.reference}{rows}" if manifest.data is not None else "",
+        "vocabulary": _vocabulary(manifest),
         "network": f"{manifest.architecture}; {manifest.parameters / 1e6:.1f} M parameters, {manifest.macs / 1e9:.2f} G MACs",
         "size": f"{manifest.size_bytes / 1e6:.1f} MB ({', '.join(GRAPH_FILES[manifest.runtime].names)})",
         "memory": f"{manifest.memory_bytes / 1e6:.0f} MB at most in a process" if manifest.memory_bytes is not None else "",
@@ -105,6 +106,16 @@ def _facts(manifest: Manifest) -> dict[str, str]:
         "labels": ", ".join(manifest.labels),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _vocabulary(manifest: Manifest) -> str:
+    found = manifest.vocabulary
+    if found is None:
+        return ""
+    return (
+        f"{found.tokens} of {found.of} tokens, those of the training rows; of the test rows {found.test_differing:.1%} are "
+        f"tokenised differently by it, {found.test_unknown:.2%} of their tokens are unknown"
+    )
 
 
 def _open(manifest: Manifest) -> str:

@@ -122,6 +122,18 @@ class Data(Record):
     rows: dict[str, int]
 
 
+class Vocabulary(Record):
+    """Tokens that were kept of those there were, and what that costs on rows that chose none of them: the shares of rows that
+    are tokenised differently, and of their tokens that are unknown."""
+
+    tokens: int
+    of: int
+    validation_differing: Fraction
+    validation_unknown: Fraction
+    test_differing: Fraction
+    test_unknown: Fraction
+
+
 class Predictors(Record):
     """Held-out errors of the predictors that the search believed: latency as a share (in the way of running that was chosen)
     and accuracy as a fraction, with Kendall's tau; None where there was none."""
@@ -182,6 +194,7 @@ class Manifest(Record):
     circumstances: dict[str, Any] = {}
     accuracy: Accuracy
     data: Data | None = None
+    vocabulary: Vocabulary | None = None
     baseline: Baseline
     predicted: Prediction | None
     predictors: Predictors | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -277,6 +277,7 @@ def _manifest(
             key=bench.inputs.data.key,
             rows={split: len(rows) for split, rows in bench.inputs.data.texts.items()},
         ),
+        vocabulary=bench.inputs.vocabulary and manifests.Vocabulary(**asdict(bench.inputs.vocabulary)),
         baseline=manifests.Baseline(
             latency_ms=latency_ms(baseline, statistic),
             accuracy=baseline.accuracy,

@@ -10,13 +10,35 @@ from typing import Any
 import numpy as np
 
 from instatune_deploy.config import PipelineSettings
-from instatune_deploy.digests import folder_sha256
+from instatune_deploy.digests import digest, folder_sha256
 from instatune_deploy.errors import BadInput
 from instatune_deploy.resources import find_resource
 from instatune_deploy.tasks.references import check_model_folder, resolve
 from instatune_deploy.tasks.text_classification import TextData, load_rows
 from instatune_deploy.tasks.text_inputs import load_tokenizer, tokenize
 from instatune_deploy.yamlfile import load_yaml
+
+TRIM_REVISION = 1
+"""Raised when a trimmed checkpoint is made in another way."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What trimming left, and what it costs elsewhere: shares of the rows that are tokenised differently, and of their tokens
+    that are unknown."""
+
+    tokens: int
+    of: int
+    validation_differing: float
+    validation_unknown: float
+    test_differing: float
+    test_unknown: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tokens} of {self.of} tokens are kept; of the validation rows {self.validation_differing:.1%} are tokenised "
+            f"differently, {self.validation_unknown:.2%} of their tokens are unknown"
+        )
 
 
 @dataclass(frozen=True)
@@ -26,6 +48,7 @@ class PipelineInputs:
     settings: PipelineSettings
     model_folder: Path
     data: TextData
+    vocabulary: Vocabulary | None = None
 
     @cached_property
     def model_sha256(self) -> str:
@@ -47,8 +70,11 @@ def load_pipeline(name: str) -> PipelineSettings:
     return load_yaml(find_resource("pipelines", name, "pipeline"), PipelineSettings)
 
 
-def load_inputs(settings: PipelineSettings) -> PipelineInputs:
-    """Fetch and check model and data. ``BadInput`` says what is wrong with which."""
+def load_inputs(settings: PipelineSettings, work: Path | None = None) -> PipelineInputs:
+    """Fetch and check model and data. ``BadInput`` says what is wrong with which.
+
+    work: where a checkpoint with a trimmed vocabulary is kept
+    """
     from instatune_deploy.supernet.families import family_of
     from instatune_deploy.supernet.load import load_config
 
@@ -69,4 +95,23 @@ def load_inputs(settings: PipelineSettings) -> PipelineInputs:
             f"{rows} training rows are fewer than one batch; set finetune.batch_size times "
             f"finetune.gradient_accumulation_steps below {step} or give more data"
         )
-    return inputs
+    return _trimmed(inputs, work) if model.trim_vocabulary else inputs
+
+
+def _trimmed(inputs: PipelineInputs, work: Path | None) -> PipelineInputs:
+    """The same with a checkpoint that has the tokens of the training rows only; made once."""
+    from instatune_deploy.tasks.vocabulary import differing, trim, used_tokens
+
+    if work is None:
+        raise BadInput("model.trim_vocabulary: this command has no work folder to keep the smaller checkpoint in")
+    texts = inputs.data.texts
+    kept = used_tokens(texts["train"], inputs.tokenizer)
+    target = work / "trimmed" / digest([TRIM_REVISION, inputs.model_sha256, sorted(kept)])[:16]
+    if not target.is_dir():
+        trim(inputs.model_folder, kept, target)
+    before, after = len(inputs.tokenizer), load_tokenizer(target)
+    changed = {split: differing(rows, inputs.tokenizer, after) for split, rows in texts.items()}
+    if changed["train"] != (0.0, 0.0):
+        raise BadInput("model.trim_vocabulary: the training rows would be tokenised differently by this tokenizer; leave it out")
+    vocabulary = Vocabulary(len(after), before, *changed["validation"], *changed["test"])
+    return PipelineInputs(inputs.settings, target, inputs.data, vocabulary)

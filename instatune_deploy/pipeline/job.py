@@ -160,9 +160,11 @@ class Job:
     def prepare(self) -> tuple[PipelineInputs, Supernet]:
         """Stages supernet and finetune, and what they leave behind."""
         self.terminal.stage(f"model {self.settings.model.reference}")
-        inputs = load_inputs(self.settings)
+        inputs = load_inputs(self.settings, self.work)
         counts = ", ".join(f"{len(rows)} {split}" for split, rows in inputs.data.texts.items())
         self.terminal.result(f"data {self.settings.data.reference}: {counts} rows; labels {', '.join(inputs.data.label_names)}")
+        if inputs.vocabulary is not None:
+            self.terminal.result(f"vocabulary: {inputs.vocabulary}")
         from instatune_deploy.pipeline.supernet import finetune_stage
 
         return inputs, finetune_stage(inputs, self.work, self.seed, self.terminal)

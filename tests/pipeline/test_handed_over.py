@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +85,29 @@ def test_it_verifies_itself(finished: Place, tmp_path: Path) -> None:
     done = run(folder, "verify.py")
     assert done.returncode == 4
     assert "file config.json: truncated" in done.stderr
+
+
+def test_a_trimmed_vocabulary_ships_smaller_and_says_what_it_costs(place: Place, tiny_rows: list[tuple[str, str]]) -> None:
+    """One word of the checkpoint's vocabulary is in no row. Trained anew on the smaller checkpoint; a second run finds it."""
+    counts = Counter(word for text, _ in tiny_rows for word in text.split())
+    rare = min(counts, key=lambda word: counts[word])
+    rows = [{"text": text, "label": label} for text, label in tiny_rows if rare not in text.split()]
+    data = place.folder / "rare.jsonl"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    text = re.sub(r"(?<=data:\n  reference: ).*", str(data), place.pipeline.read_text(encoding="utf-8"))
+    place.pipeline.write_text(text.replace("model:\n", "model:\n  trim_vocabulary: true\n"), encoding="utf-8")
+    whole = read_manifest(place.artifact)
+    place.job("6ms").run()
+    manifest = read_manifest(place.artifact)
+    found = manifest.vocabulary
+    assert found is not None
+    assert found.tokens < found.of
+    assert read_json(place.artifact / "config.json")["vocab_size"] == found.tokens
+    assert f"vocabulary: {found.tokens} of {found.of} tokens are kept; of the validation rows" in place.said
+    assert whole.vocabulary is None
+    done = run(place.artifact, "predict.py", read_json(place.artifact / "samples.json")[0]["text"])
+    assert done.stdout.split(" ")[0] in manifest.labels
+    assert "of the test rows" in (place.artifact / "README.md").read_text(encoding="utf-8")
+    place.job("6ms").run()
+    assert "fine-tuned before" in place.said
+    assert len(list((place.work / "trimmed").iterdir())) == 1
