@@ -25,8 +25,18 @@ from instatune_deploy.errors import BadInput, clear_os_errors, reason
 
 MAX_UNPACKED_BYTES = 4 << 30
 
-# tarfile and zipfile let the errors of the compression through; RuntimeError is an encrypted zip member
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
+# tarfile and zipfile let the errors of the compression through; RuntimeError is an encrypted zip member, ValueError a name in
+# no encoding
+_BROKEN = (
+    ValueError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+)
 
 
 @dataclass(frozen=True)

@@ -202,14 +202,22 @@ def verify(artifact: Path, as_json: bool) -> None:
     from instatune_deploy.artifact.verify import verify as verify_artifact
     from instatune_deploy.artifact.words import line
 
-    with opened(artifact) as folder:
-        report = verify_artifact(folder)
+    try:
+        with opened(artifact) as folder:
+            report = verify_artifact(folder)
+    except UserError as error:
+        if as_json:
+            said = {"folder": str(artifact), "ok": False, "exit_code": error.exit_code, "error": error.message, "checks": []}
+            click.echo(json.dumps(said))
+        raise
+    failure = report.failure()
     if as_json:
-        click.echo(json.dumps({**report.to_json(), "folder": str(artifact)}))
+        click.echo(json.dumps({**report.to_json(), "folder": str(artifact), "exit_code": failure.exit_code if failure else 0}))
     else:
         for check in report.checks:
             click.echo(line(check))
-    report.raise_if_failed()
+    if failure is not None:
+        raise failure
     if not as_json:
         click.echo(f"{artifact} is what its manifest says.")
 

@@ -30,12 +30,12 @@ def entry(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def write_zip(folder: Path, path: Path, compresslevel: int = 1) -> None:
+def write_zip(folder: Path, path: Path) -> None:
     """All files below ``folder`` under their paths in it: the same files give the same bytes. Whole or not there at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", compresslevel=compresslevel) as archive:
+        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
             for file in sorted(file for file in folder.rglob("*") if file.is_file()):
                 name = entry(file.relative_to(folder).as_posix())
                 with file.open("rb") as source, archive.open(name, "w", force_zip64=True) as target:

@@ -162,7 +162,7 @@ def test_bad_budgets(command: list[str], budget: str, says: str, folder: Path) -
 
 def test_no_device() -> None:
     assert refused().startswith("which device? instatune-deploy --device NAME")
-    assert refused("search") == "Missing option '--device'."
+    assert refused("search").startswith("which device? instatune-deploy --device NAME")
 
 
 def test_options_before_the_command() -> None:

@@ -11,6 +11,7 @@ from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.manifest import Manifest
 from instatune_deploy.artifact.preprocessing import FILE_NAME as PREPROCESSING
 from instatune_deploy.devices.latency import SHARES
+from instatune_deploy.devices.plan import package_of
 
 FILE_NAME = "README.md"
 TEXT = """\
@@ -34,7 +35,7 @@ A sub-network of a fine-tuned super-network, chosen for its latency on one kind 
     python verify.py
 
 checks every file's checksum, the outputs on the samples, and the budget, measured anew on your machine; it needs Python 3.10,
-NumPy and {runtime}. Exit code 0: all is well; 2: it cannot be checked here; 4: it is not what it says; 5: the machine is too
+NumPy and {package}. Exit code 0: all is well; 2: it cannot be checked here; 4: it is not what it says; 5: the machine is too
 busy to say. `--json` is for programs.
 
 What was measured, how, and on which machine is in `manifest.json` (its form: `manifest.schema.json` of instatune-deploy). The
@@ -49,7 +50,7 @@ latency holds for inputs of the shape given above, on such a machine.
 Made by instatune-deploy {version} on {created}.
 """
 PREDICT = """\
-    pip install numpy tokenizers {runtime}
+    pip install numpy tokenizers {package}
     python predict.py "A text." "Another one."
 
 `predict.py` is short: copy what you need. `preprocessing.json` says step by step how a text becomes the graph's inputs, for
@@ -73,8 +74,8 @@ def card(folder: Path, manifest: Manifest) -> str:
         task=manifest.task.replace("-", " "),
         device=manifest.device,
         facts="\n".join(f"| {name} | {value} |" for name, value in _facts(manifest).items()),
-        use=use.format(runtime=manifest.runtime),
-        runtime=manifest.runtime,
+        use=use.format(package=package_of(manifest.deployment.run)),
+        package=package_of(manifest.deployment.run),
         files="\n".join(files),
         version=manifest.versions.get("instatune-deploy", ""),
         created=f"{manifest.created:%Y-%m-%d}",
@@ -84,7 +85,7 @@ def card(folder: Path, manifest: Manifest) -> str:
 def _facts(manifest: Manifest) -> dict[str, str]:
     latency, baseline = manifest.latency_ms, manifest.baseline
     budget = manifest.budget
-    statistic = budget.statistic if budget is not None else "p90"
+    statistic = manifest.statistic
     times = baseline.latency_ms / latency.statistic_ms(statistic)
     machine = f"{manifest.host.get('cpu_model') or 'unknown processor'}, {manifest.host.get('cores', '?')} cores"
     shapes = "; ".join(f"{name} {shape}" for name, shape in manifest.input_shapes.items())
@@ -126,8 +127,6 @@ def _open(manifest: Manifest) -> str:
 
 def _header(manifest: Manifest) -> dict[str, Any]:
     """`base_model` stands there only when it is the name of a model on the hub."""
-    name = manifest.base_model
-    on_hub = name.count("/") == 1 and ":" not in name and not name.startswith((".", "/", "~"))
     accuracies = [("validation", manifest.accuracy.validation), ("test", manifest.accuracy.test)]
     dataset = manifest.data.reference if manifest.data is not None else manifest.task
     results = [
@@ -143,7 +142,7 @@ def _header(manifest: Manifest) -> dict[str, Any]:
         **({"license": manifest.license} if manifest.license else {}),
         "library_name": manifest.runtime,
         "pipeline_tag": manifest.task,
-        **({"base_model": name} if on_hub else {}),
+        **({"base_model": manifest.base_model} if manifest.base_model_on_hub else {}),
         "tags": ["instatune-deploy", manifest.runtime, manifest.precision, manifest.device],
         "metrics": ["accuracy"],
         "model-index": [{"name": f"{manifest.device}", "results": results}],

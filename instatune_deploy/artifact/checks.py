@@ -17,7 +17,7 @@ from instatune_deploy.artifact.parity import Deployed, check_parity
 from instatune_deploy.artifact.samples import FILE_NAME as SAMPLES
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.digests import digest, file_sha256
-from instatune_deploy.errors import TooNoisy, VerificationFailed, clear_os_errors
+from instatune_deploy.errors import BadInput, TooNoisy, UserError, VerificationFailed, clear_os_errors
 
 if TYPE_CHECKING:
     from instatune_deploy.devices.latency import Timing
@@ -108,12 +108,20 @@ class Report:
         """Whether every check was passed."""
         return all(check.ok for check in self.checks)
 
-    def raise_if_failed(self) -> None:
-        """``VerificationFailed`` names the first check that failed; ``TooNoisy`` the one that could not be made."""
+    def failure(self) -> UserError | None:
+        """``VerificationFailed`` names the first check that failed; ``TooNoisy`` the one that could not be made; None: all is
+        well."""
         for error, verdict in ((VerificationFailed, False), (TooNoisy, None)):
             for check in self.checks:
                 if check.ok is verdict:
-                    raise error(f"{self.folder}: {check.name}: {check.detail}")
+                    return error(f"{self.folder}: {check.name}: {check.detail}")
+        return None
+
+    def raise_if_failed(self) -> None:
+        """Raises what `failure` gives."""
+        failure = self.failure()
+        if failure is not None:
+            raise failure
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value."""
@@ -221,7 +229,7 @@ def _check_budget(manifest: Described, remeasure: Callable[[], Measured], finger
     if measured.timing is None:
         return Check("budget", False, f"{measured.why}{elsewhere}")
     memory_ok, memory = _memory(manifest, measured, budget)
-    if memory_ok is False or budget.limit_ms is None:
+    if not memory_ok or budget.limit_ms is None:
         return Check("budget", memory_ok, f"{memory}{elsewhere}")
     if measured.why is not None or not measured.timing.stable:
         return Check("budget", None, f"this host is too noisy to say: {measured.why}{elsewhere}")
@@ -232,15 +240,15 @@ def _check_budget(manifest: Described, remeasure: Callable[[], Measured], finger
     detail = (
         f"{budget.statistic} {found_ms:.4g} ms {verdict} the budget of {budget.limit_ms:g} ms (promised: {promised_ms:.4g} ms)"
     )
-    return Check("budget", ok and memory_ok, "; ".join(filter(None, [detail, memory])) + elsewhere)
+    return Check("budget", ok, "; ".join(filter(None, [detail, memory])) + elsewhere)
 
 
-def _memory(manifest: Described, measured: Measured, budget: Limits) -> tuple[bool | None, str]:
-    """Whether the peak memory keeps its budget, and in words; None when this host does not tell it."""
+def _memory(manifest: Described, measured: Measured, budget: Limits) -> tuple[bool, str]:
+    """Whether the peak memory keeps its budget, and in words. ``BadInput`` when this host does not tell it."""
     if budget.memory_bytes is None:
         return True, ""
     if measured.memory_bytes is None:
-        return None, "this host does not tell how much memory a process takes at most"
+        raise BadInput(f"the budget of {budget.text} cannot be checked here: only Linux tells how much a process takes at most")
     ok = measured.memory_bytes <= budget.memory_bytes
     promised = (manifest.memory_bytes or 0) / 1e6
     return ok, (

@@ -1,4 +1,4 @@
-"""Is a new artifact worse than the one before it? The gate of a CI job."""
+"""Is a new artifact worse than the one before it? The gate of a CI job: what does not pass does not replace anything."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class Gate:
         share = _number("--max-latency-increase", latency_increase.removesuffix("%")) / (100 if "%" in latency_increase else 1)
         return cls(previous, share, _number("--max-accuracy-drop", accuracy_drop.removesuffix("%")))
 
-    def before(self, name: str) -> Manifest | None:
-        """The manifest of the earlier artifact of that name; None where there is none."""
-        for folder in (self.previous / name, self.previous):
+    def before(self, name: str, alone: bool) -> Manifest | None:
+        """The manifest of the earlier artifact of that name; None where there is none. alone: no other is compared, so it may be
+        the folder itself."""
+        for folder in (self.previous / name, *([self.previous] if alone else [])):
             if (folder / FILE_NAME).is_file():
                 return read_manifest(folder)
         return None
@@ -44,7 +45,7 @@ class Gate:
             was, now = getattr(old, what), getattr(new, what)
             if was != now:
                 raise BadInput(f"--compare {self.previous}: that artifact is of another {what} ({_said(was)}, not {_said(now)})")
-        statistic = new.budget.statistic if new.budget is not None else "p90"
+        statistic = new.statistic
         was_ms, now_ms = old.promised_ms(statistic), new.promised_ms(statistic)
         # test rows chose nothing
         tested = old.accuracy.test is not None and new.accuracy.test is not None

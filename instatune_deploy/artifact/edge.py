@@ -17,13 +17,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from instatune_deploy.artifact.checks import MANIFEST, Report, checked, is_plain, untouched
+from instatune_deploy.artifact.checks import MANIFEST, checked, is_plain, untouched
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.words import line
 from instatune_deploy.devices.plan import package_of
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import installed
-from instatune_deploy.errors import BadInput, TooNoisy, UserError, VerificationFailed, reason
+from instatune_deploy.errors import BadInput, UserError, VerificationFailed, reason
 
 if TYPE_CHECKING:
     from instatune_deploy.devices.probe import Outcome
@@ -141,8 +141,12 @@ class Anew:
         return self.outcome.circumstances.get("peak_memory_bytes")
 
 
-def main(folder: str, arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 all is well; 2 it cannot be checked here; 4 it is not what it says; 5 this host is too noisy to say."""
+def main(folder: str | None = None, arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 all is well; 2 it cannot be checked here; 4 it is not what it says; 5 this host is too noisy to say.
+
+    folder: of the artifact; that of the program that runs for None
+    """
+    folder = folder or str(Path(sys.argv[0]).resolve().parent)
     options = _options(arguments)
     try:
         if options.measure:
@@ -175,8 +179,11 @@ def _verify(folder: Path, as_json: bool) -> int:
     manifest = EdgeManifest.read(folder)
     if not installed(manifest.runtime):
         raise BadInput(f"{manifest.runtime} is not installed: pip install {package_of(manifest.deployment.run)}")
+    threads, cores = manifest.deployment.run.threads, this_host().cores
+    if manifest.deployment.run.provider == "cpu" and threads > cores:
+        raise BadInput(f"it runs {threads} threads, and this host has {cores} cores")
     report = checked(folder, manifest, lambda: _anew(folder), this_host().fingerprint)
-    failure = _failure(report)
+    failure = report.failure()
     if as_json:
         print(json.dumps({**report.to_json(), "exit_code": failure.exit_code if failure else 0}))
     else:
@@ -191,14 +198,6 @@ def _verify(folder: Path, as_json: bool) -> int:
     return 0
 
 
-def _failure(report: Report) -> UserError | None:
-    try:
-        report.raise_if_failed()
-    except (VerificationFailed, TooNoisy) as error:
-        return error
-    return None
-
-
 def _anew(folder: Path) -> Anew:
     """Measured by this program once more, in a process where nothing was loaded yet."""
     from instatune_deploy.devices.probe import Outcome
@@ -208,8 +207,10 @@ def _anew(folder: Path) -> Anew:
     try:
         return Anew(Outcome.from_json(json.loads(done.stdout.splitlines()[-1])))
     except (ValueError, IndexError, KeyError, TypeError) as error:
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise VerificationFailed(f"{folder}: the graph could not be measured: {said.removeprefix('Error: ')}") from error
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("Error: ")
+        if done.returncode == BadInput.exit_code:
+            raise BadInput(said) from error
+        raise VerificationFailed(f"{folder}: the graph could not be measured: {said}") from error
 
 
 def _measure(folder: Path) -> int:

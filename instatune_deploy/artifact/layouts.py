@@ -16,29 +16,30 @@ from typing import Any
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.manifest import FILE_NAME, Manifest, read_manifest
 from instatune_deploy.devices.runs import Run
+from instatune_deploy.devices.runtimes.registry import PRECISIONS
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import whole_folder, write_json, write_text
 
 PLAIN = "plain"
 VERSION = "1"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}")
-CONFIG, LABELS = "config.pbtxt", "labels.txt"
+CONFIG, LABELS, SERVER_CONFIG = "config.pbtxt", "labels.txt", "config.json"
 
 
 @dataclass(frozen=True)
 class Layout:
     """What a server can run, and how its repository is written.
 
-    serves: by runtime, the providers of it
+    serves: by runtime and provider, the precisions in which the server can be told to compute; int8 stands in the graph
     write:  the artifact's folder, its manifest, the model's name there, the repository's folder
     """
 
-    serves: dict[str, tuple[str, ...]]
+    serves: dict[tuple[str, str], tuple[str, ...]]
     write: Callable[[Path, Manifest, str, Path], None]
 
     def can(self, run: Run) -> bool:
         """Whether the server can run a graph so."""
-        return run.provider in self.serves.get(run.runtime, ())
+        return run.precision in self.serves.get((run.runtime, run.provider), ())
 
 
 def check_name(name: str) -> None:
@@ -58,8 +59,8 @@ def write_layout(artifact: Path, layout: str, name: str, target: Path) -> Path:
     manifest, chosen = read_manifest(artifact), LAYOUTS[layout]
     if not chosen.can(manifest.deployment.run):
         raise BadInput(f"layout '{layout}' does not serve {manifest.deployment.run}; it serves {served(layout)}")
-    if target.exists() and any(target.iterdir()) and not list(target.glob(f"*/{FILE_NAME}")):
-        raise BadInput(f"cannot write {target}: it exists and is no repository of an artifact; move it away")
+    if target.exists() and not _ours(target):
+        raise BadInput(f"cannot write {target}: it exists and is not the repository of one artifact; move it away")
     with whole_folder(target) as folder:
         chosen.write(artifact, manifest, name, folder)
         # who serves it can still say what it is, and prove that the graph's files are those
@@ -67,9 +68,20 @@ def write_layout(artifact: Path, layout: str, name: str, target: Path) -> Path:
     return target
 
 
+def _ours(target: Path) -> bool:
+    """Whether nothing would be lost but an older repository of ours: one model, and the server's configuration."""
+    if not target.is_dir():
+        return False
+    models = [path for path in target.iterdir() if path.name != SERVER_CONFIG]
+    return not models or (len(models) == 1 and (models[0] / FILE_NAME).is_file())
+
+
 def served(layout: str) -> str:
     """What a layout's server runs, in words."""
-    return "; ".join(f"{runtime} on {', '.join(providers)}" for runtime, providers in LAYOUTS[layout].serves.items())
+    return "; ".join(
+        f"{runtime} on {provider} in {', '.join(precisions)}"
+        for (runtime, provider), precisions in LAYOUTS[layout].serves.items()
+    )
 
 
 def _ovms(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None:
@@ -83,7 +95,7 @@ def _ovms(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None:
     run = manifest.deployment.run
     config: dict[str, Any] = {"name": name, "base_path": name, "target_device": DEVICES[run.provider]}
     config["plugin_config"] = {key: _word(value) for key, value in settings(run.precision, run.threads, run.provider).items()}
-    write_json(folder / "config.json", {"model_config_list": [{"config": config}]})
+    write_json(folder / SERVER_CONFIG, {"model_config_list": [{"config": config}]})
 
 
 def _word(value: Any) -> str:
@@ -139,6 +151,15 @@ def _parameters(run: Run) -> dict[str, str]:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "ovms": Layout({"openvino": ("cpu", "gpu", "npu")}, _ovms),
-    "triton": Layout({"onnxruntime": ("cpu", "cuda", "tensorrt"), "openvino": ("cpu",)}, _triton),
+    "ovms": Layout({("openvino", provider): precisions for provider, precisions in PRECISIONS["openvino"].items()}, _ovms),
+    # of OpenVINO it can be told bf16 and nothing else, and what it takes by itself depends on the processor; of CUDA not to
+    # compute fp32 in TF32
+    "triton": Layout(
+        {
+            ("onnxruntime", "cpu"): PRECISIONS["onnxruntime"]["cpu"],
+            ("onnxruntime", "cuda"): ("fp16",),
+            ("openvino", "cpu"): ("bf16",),
+        },
+        _triton,
+    ),
 }

@@ -155,10 +155,12 @@ class Manifest(Record):
     """Everything a receiver of an artifact may want to know, and what `verify` needs.
 
     created:      UTC
-    base_model:   reference of the pre-trained model; license: as its own card says, None where it says nothing
+    base_model:   reference of the pre-trained model; base_model_on_hub: whether it came from the hub
+    license:      of the base model, as its own card says; None where it says nothing
     labels:       class names; the i-th logit is the i-th name's
     device:       name of the hardware profile
     budget:       None when none was asked for
+    statistic:    of the latency that counts: the budget's, else the hardware profile's; that of the baseline too
     input_shapes: of every input of the graph; the budget is promised for these
     open_axes:    of batch and tokens what the graph takes at any size; the promise is still that of ``input_shapes``
     latency_ms:   as the clock gave it, in the slowest of three processes
@@ -178,10 +180,12 @@ class Manifest(Record):
     created: AwareDatetime
     task: str
     base_model: str
+    base_model_on_hub: bool = False
     license: str | None = None
     labels: list[str]
     device: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     budget: Budget | None
+    statistic: Statistic = "p90"
     runtime: RuntimeName
     precision: Precision
     provider: Provider = "cpu"

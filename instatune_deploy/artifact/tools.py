@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
+from instatune_deploy.devices.plan import package_of
 from instatune_deploy.devices.pyz import build_pyz
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import MODULES, runtime_module
@@ -12,7 +13,7 @@ from instatune_deploy.devices.runtimes.modules import MODULES, runtime_module
 VERIFY, VERIFY_MODULES, PREDICT = "verify.py", "verify.pyz", "predict.py"
 EDGE = "instatune_deploy.artifact.edge"
 VERIFY_TEXT = '''\
-"""Is this artifact what it says? Needs Python 3.10, NumPy and {runtime}.
+"""Is this artifact what it says? Needs Python 3.10, NumPy and {package}.
 
     python verify.py [--json]
 
@@ -25,7 +26,8 @@ import os
 import sys
 
 if sys.version_info < (3, 10):
-    sys.exit("Error: Python 3.10 or newer is needed; this is " + sys.version.split()[0])
+    sys.stderr.write("Error: Python 3.10 or newer is needed; this is " + sys.version.split()[0] + "\\n")
+    sys.exit(2)
 
 folder = os.path.dirname(os.path.abspath(__file__))
 # instead of the artifact's folder: no other file in it is imported, whatever it is called
@@ -40,7 +42,7 @@ except ModuleNotFoundError as error:
 sys.exit(main(folder))
 '''
 PREDICT_TEXT = '''\
-"""What does the model say of a text? Needs Python, NumPy, tokenizers and {runtime}.
+"""What does the model say of a text? Needs Python, NumPy, tokenizers and {package}.
 
     python predict.py "A text." "Another one."
 """
@@ -82,14 +84,14 @@ if __name__ == "__main__":
 '''
 
 
-def write_verify(folder: Path, runtime: str) -> None:
+def write_verify(folder: Path, run: Run) -> None:
     """Write verify.py and the modules that it runs."""
-    (folder / VERIFY).write_text(VERIFY_TEXT.format(runtime=runtime), encoding="utf-8")
-    (folder / VERIFY_MODULES).write_bytes(build_pyz(EDGE, [MODULES[runtime]]))
+    (folder / VERIFY).write_text(VERIFY_TEXT.format(package=package_of(run)), encoding="utf-8")
+    (folder / VERIFY_MODULES).write_bytes(build_pyz(EDGE, [MODULES[run.runtime]]))
 
 
 def write_predict(folder: Path, run: Run) -> None:
     """Write predict.py, which runs the graph as it was measured."""
     load = runtime_module(run.runtime).loading_source(run.precision, run.threads, run.provider)
-    text = PREDICT_TEXT.format(runtime=run.runtime, load=load, graph=GRAPH_FILES[run.runtime].names[0])
+    text = PREDICT_TEXT.format(package=package_of(run), runtime=run.runtime, load=load, graph=GRAPH_FILES[run.runtime].names[0])
     (folder / PREDICT).write_text(text, encoding="utf-8")

@@ -100,7 +100,7 @@ class Draft:
         """
         if manifest.deployment != self._deployment:
             raise ValueError(f"the manifest is of {manifest.deployment}, the draft of {self._deployment}")
-        write_verify(self.folder, manifest.runtime)
+        write_verify(self.folder, manifest.deployment.run)
         write_card(self.folder, manifest)
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
         files = {

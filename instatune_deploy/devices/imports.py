@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from instatune_deploy.devices.deployment import Deployment, Measurement
 from instatune_deploy.devices.host import Host
@@ -109,6 +110,15 @@ class _Item(_Checked):
     why: str | None
     version: str
     circumstances: dict[str, Any]
+
+    @field_validator("circumstances")
+    @classmethod
+    def _figures(cls, circumstances: dict[str, Any]) -> dict[str, Any]:
+        for name, kinds in (("peak_memory_bytes", (int,)), ("energy_mj", (int, float))):
+            value = circumstances.get(name, 1)
+            if type(value) not in kinds or not 0 < value < math.inf:
+                raise ValueError(f"circumstances.{name} must be a number of more than 0 (found {value!r})")
+        return circumstances
 
     @model_validator(mode="after")
     def _explained(self) -> _Item:

@@ -32,6 +32,8 @@ class Laboratory:
     scratch: Path | None = None
     _processes: dict[tuple[str, int, str], MeasuringProcess] = field(default_factory=dict)
     _nominal: dict[Run, float] = field(default_factory=dict)
+    measured_again: set[str] = field(default_factory=set)
+    """Keys of what was believed since this was opened: with ``again`` nothing is measured twice."""
 
     def process(self, run: Run) -> MeasuringProcess:
         """The process for ``run``: one for each runtime, number of threads and provider, so that nothing is in its way."""

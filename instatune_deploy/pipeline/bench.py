@@ -71,7 +71,6 @@ class Bench:
     laboratory: Laboratory
     told: tuple[str, ...] = ()
     _templates: dict[tuple[Variant, bool], Template] = field(default_factory=dict)
-    _again: set[str] = field(default_factory=set)
 
     @property
     def store(self) -> MeasurementStore:
@@ -118,10 +117,10 @@ class Bench:
             self.laboratory,
         )
         # what lacks a figure that is wanted now was measured before there was such a figure
-        again = self.laboratory.again or self._lacks(self.store.find(measurement.key))
+        again = self.laboratory.again or self.lacks(self.store.find(measurement.key))
         self.store.add(measurement, again=again)
         if measurement.believed:
-            self._again.add(measurement.key)
+            self.laboratory.measured_again.add(measurement.key)
         return measurement
 
     def accuracy(self, architecture: Architecture, run: Run, split: str) -> float:
@@ -180,14 +179,15 @@ class Bench:
         """What the store knows, on the host's nominal speed of today."""
         deployment = self.device.deployment(architecture, run)
         key = key_of(deployment, self.device, self.graph_hash(architecture, run))
-        if self.laboratory.again and key not in self._again:
+        if self.laboratory.again and key not in self.laboratory.measured_again:
             return None
         kept = self.store.find(key)
-        if self._lacks(kept):
+        if self.lacks(kept):
             return None
         return None if kept is None else self.laboratory.on_nominal(kept, self.device)
 
-    def _lacks(self, measurement: Measurement | None) -> bool:
+    def lacks(self, measurement: Measurement | None) -> bool:
+        """Whether it was measured without one of the figures that every measurement must have."""
         return measurement is not None and any(getattr(measurement, name) is None for name in self.told)
 
     def _kept(self, architecture: Architecture, run: Run, split: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from instatune_deploy.pipeline.bench import Bench, Point
 from instatune_deploy.pipeline.objectives import latency_ms
 from instatune_deploy.pipeline.results import SearchResult, ranked
 from instatune_deploy.pipeline.search import Searcher
+from instatune_deploy.tasks.references import is_on_hub
 from instatune_deploy.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -63,18 +65,27 @@ class _Larger(_NotKept):
 
 
 def export_stage(
-    searcher: Searcher, result: SearchResult, target: Path, terminal: Terminal, opened: tuple[str, ...] = ()
+    searcher: Searcher,
+    result: SearchResult,
+    target: Path,
+    terminal: Terminal,
+    opened: tuple[str, ...] = (),
+    check: Callable[[Manifest], object] = lambda manifest: None,
 ) -> Exported:
     """Make the artifact of the best point that keeps the budget: the most accurate, or the fastest that is accurate enough.
 
     It is measured again on the finished files, in three fresh processes some seconds apart, and the slowest is what its
     manifest says. One that exceeds the budget there is not handed over: the next best is tried. An artifact with the same
     key that still is what it was is reused.
+
+    opened: of batch and tokens what may be of any size (`graphs.shapes.AXES`); the promise holds for the device's shape
+    check:  raises what keeps a finished artifact from being put in its place
     """
     terminal.stage(f"export: {target}")
     candidates = ranked(result, searcher.budget, searcher.statistic)
     kept = _reusable(searcher, target, candidates, opened)
     if kept is not None:
+        check(kept.manifest)
         terminal.result("made before, its files are unchanged, reused")
         return kept
     why, tried, advice = "", 0, ""
@@ -87,7 +98,7 @@ def export_stage(
             continue
         tried += 1
         try:
-            return _make(searcher, result, point, target, terminal, opened)
+            return _make(searcher, result, point, target, terminal, opened, check)
         except _NotKept as error:
             why, advice = error.message, error.advice
             terminal.result(f"{why}; the next best is tried")
@@ -115,7 +126,13 @@ def full_point(result: SearchResult, bench: Bench) -> Point:
 
 
 def _make(
-    searcher: Searcher, result: SearchResult, point: Point, target: Path, terminal: Terminal, opened: tuple[str, ...]
+    searcher: Searcher,
+    result: SearchResult,
+    point: Point,
+    target: Path,
+    terminal: Terminal,
+    opened: tuple[str, ...],
+    check: Callable[[Manifest], object],
 ) -> Exported:
     from instatune_deploy.artifact.write import draft
 
@@ -140,6 +157,7 @@ def _make(
         took = ", ".join(f"{_took(item, searcher.statistic):.2f}" for item in measured)
         terminal.result(f"measured again on the finished files, each time in a fresh process: {took} ms ({searcher.statistic})")
         manifest = _manifest(searcher, result, point, artifact, measured, accuracy, parity, opened)
+        check(manifest)
         artifact.finish(manifest)
     from instatune_deploy.artifact.manifest import read_manifest
 
@@ -248,9 +266,11 @@ def _manifest(
         created=datetime.now(UTC),
         task=settings.task,
         base_model=settings.model.reference,
+        base_model_on_hub=is_on_hub(settings.model.reference),
         license=license_of(bench.inputs.model_folder),
         labels=bench.inputs.data.label_names,
         device=device.name,
+        statistic=statistic,
         budget=budget
         and manifests.Budget(
             text=str(budget),

@@ -60,19 +60,22 @@ class Handover:
 
     def finish(self, name: str) -> list[Path]:
         """Make the other forms of a finished artifact; where they are."""
-        made, whole = [], self.folder(name)
+        made, plain = [], self.folder(name)
+        folders = [plain]
         if self.layout != PLAIN:
             from instatune_deploy.artifact.layouts import write_layout
 
-            whole = write_layout(whole, self.layout, self.name or name, self.output / f"{name}-{self.layout}")
-            made.append(whole)
+            repository = write_layout(plain, self.layout, self.name or name, self.output / f"{name}-{self.layout}")
+            folders.append(repository)
+            made.append(repository)
         if self.archive:
             from instatune_deploy.zips import write_zip
 
-            path = self.output / f"{whole.name}.zip"
-            with clear_os_errors(f"cannot write {path}"):
-                write_zip(whole, path, compresslevel=6)
-            made.append(path)
+            for folder in folders:
+                path = self.output / f"{folder.name}.zip"
+                with clear_os_errors(f"cannot write {path}"):
+                    write_zip(folder, path)
+                made.append(path)
         return made
 
 

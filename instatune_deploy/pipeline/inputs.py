@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from instatune_deploy.config import PipelineSettings
+from instatune_deploy.config import TRAIN_TEACHER, PipelineSettings
 from instatune_deploy.digests import digest, folder_sha256
 from instatune_deploy.errors import BadInput
 from instatune_deploy.resources import find_resource
@@ -102,6 +102,10 @@ def _trimmed(inputs: PipelineInputs, work: Path | None) -> PipelineInputs:
     """The same with a checkpoint that has the tokens of the training rows only; made once."""
     from instatune_deploy.tasks.vocabulary import differing, trim, used_tokens
 
+    if inputs.settings.finetune.teacher not in (None, TRAIN_TEACHER):
+        raise BadInput(
+            "finetune.teacher: a teacher that is given has the whole vocabulary; leave model.trim_vocabulary out, or 'train'"
+        )
     if work is None:
         raise BadInput("model.trim_vocabulary: this command has no work folder to keep the smaller checkpoint in")
     texts = inputs.data.texts
@@ -111,7 +115,7 @@ def _trimmed(inputs: PipelineInputs, work: Path | None) -> PipelineInputs:
         trim(inputs.model_folder, kept, target)
     before, after = len(inputs.tokenizer), load_tokenizer(target)
     changed = {split: differing(rows, inputs.tokenizer, after) for split, rows in texts.items()}
-    if changed["train"] != (0.0, 0.0):
+    if changed["train"][0] > 0:
         raise BadInput("model.trim_vocabulary: the training rows would be tokenised differently by this tokenizer; leave it out")
     vocabulary = Vocabulary(len(after), before, *changed["validation"], *changed["test"])
     return PipelineInputs(inputs.settings, target, inputs.data, vocabulary)

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 from instatune_deploy.budget import Budget
 from instatune_deploy.config import PipelineSettings
 from instatune_deploy.devices.store import open_store
-from instatune_deploy.errors import UserError
+from instatune_deploy.errors import UserError, clear_os_errors
 from instatune_deploy.files import check_writable, write_text
 from instatune_deploy.pipeline.handover import Handover
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
 from instatune_deploy.pipeline.targets import Target, load_pipeline_or_matrix, targets_of, targets_of_matrix
 from instatune_deploy.pipeline.told import check_told, told_by_hosts
-from instatune_deploy.report.builds import Build, texts
+from instatune_deploy.report.builds import JSON, JUNIT, MARKDOWN, Build, texts
 from instatune_deploy.terminal import Terminal
 
 if TYPE_CHECKING:
+    from instatune_deploy.artifact.manifest import Manifest
     from instatune_deploy.devices.measure import Laboratory
     from instatune_deploy.devices.profile import Device
     from instatune_deploy.pipeline.search import Searcher
@@ -71,9 +72,7 @@ class Job:
         else:
             targets = targets_of_matrix(matrix, devices, budget, handover, settings.data.max_length)
         handover.check(target.name for target in targets)
-        for target in targets:
-            if target.device is not None:
-                check_told(told_by_hosts(settings.search.objectives, target.budget), [target.device])
+        targets = [_told(target, settings, several=matrix is not None) for target in targets]
         check_writable(work)
         if targets:
             check_writable(handover.output)
@@ -100,13 +99,22 @@ class Job:
 
     def run(self) -> None:
         """... and hand over an artifact for every target. One that fails does not keep the next from its turn."""
+        if not self.matrix:
+            return self._each_target(self._deploy)
+        why: BaseException | None = None
         try:
             self._each_target(self._deploy)
+        except BaseException as error:
+            why = error
+            raise
         finally:
-            if self.matrix and self.builds:
-                for name, text in texts(self.builds).items():
-                    write_text(self.handover.output / name, text)
-                self.terminal.say(f"summary: {self.handover.output / 'summary.md'}, summary.json, junit.xml")
+            built = {build.name for build in self.builds}
+            missing = [_failed(target, why, 0.0) for target in self.targets if target.name not in built]
+            folder = self.handover.output
+            with clear_os_errors(f"cannot write {folder}"):
+                for name, text in texts([*self.builds, *missing]).items():
+                    write_text(folder / name, text)
+            self.terminal.say(f"summary: {folder / MARKDOWN}, {JSON}, {JUNIT}")
 
     def _search(self, target: Target, searcher: Searcher) -> None:
         from instatune_deploy.pipeline.kept import searched
@@ -120,42 +128,46 @@ class Job:
         from instatune_deploy.pipeline.summary import say_if_full_fits, show_artifact
 
         start = time.monotonic()
-        folder = self.handover.folder(target.name)
-        gate = self.handover.gate
-        # read now: the folder of before may be the one that is written to
-        before = None if gate is None else gate.before(target.name)
+        folder, gate = self.handover.folder(target.name), self.handover.gate
+        said: list[str] = []
+
+        def compare(manifest: Manifest) -> None:
+            if gate is not None:
+                said.append(gate.check(target.name, manifest, before))
+
+        before: Manifest | None = None
         try:
+            # read now: its folder may be the one that is written to
+            if gate is not None:
+                before = gate.before(target.name, alone=len(self.targets) == 1)
             result = searched(searcher, self.work)
             say_if_full_fits(searcher, result)
-            exported = export_stage(searcher, result, folder, self.terminal, self.handover.opened)
+            exported = export_stage(searcher, result, folder, self.terminal, self.handover.opened, compare)
             show_artifact(searcher, result, exported, self.handover.finish(target.name))
         except UserError as error:
             self.builds.append(_failed(target, error, time.monotonic() - start))
             raise
+        for text in said:
+            self.terminal.result(f"compared with before: {text}")
         manifest = exported.manifest
-        build = Build(
-            name=target.name,
-            device=target.asked,
-            budget=str(target.budget or ""),
-            exit_code=0,
-            seconds=round(time.monotonic() - start, 1),
-            artifact=str(folder),
-            run=str(manifest.deployment.run),
-            statistic=searcher.statistic,
-            latency_ms=manifest.promised_ms(searcher.statistic),
-            full_ms=manifest.baseline.latency_ms,
-            validation=manifest.accuracy.validation,
-            test=manifest.accuracy.test,
-            size_bytes=manifest.size_bytes,
+        self.builds.append(
+            Build(
+                name=target.name,
+                device=target.asked,
+                budget=str(target.budget or ""),
+                exit_code=0,
+                seconds=round(time.monotonic() - start, 1),
+                message="".join(said),
+                artifact=str(folder),
+                run=str(manifest.deployment.run),
+                statistic=searcher.statistic,
+                latency_ms=manifest.promised_ms(searcher.statistic),
+                full_ms=manifest.baseline.latency_ms,
+                validation=manifest.accuracy.validation,
+                test=manifest.accuracy.test,
+                size_bytes=manifest.size_bytes,
+            )
         )
-        try:
-            said = "" if gate is None else gate.check(target.name, manifest, before)
-        except UserError as error:
-            self.builds.append(replace(build, exit_code=error.exit_code, message=error.message))
-            raise
-        if said:
-            self.terminal.result(f"compared with before: {said}")
-        self.builds.append(replace(build, message=said))
 
     def prepare(self) -> tuple[PipelineInputs, Supernet]:
         """Stages supernet and finetune, and what they leave behind."""
@@ -213,12 +225,27 @@ class Job:
         return Searcher(bench, self.settings.search, target.budget, self.seed, self.terminal)
 
 
-def _failed(target: Target, error: UserError, seconds: float) -> Build:
+def _told(target: Target, settings: PipelineSettings, several: bool) -> Target:
+    """The target; of several, one whose figures this host does not tell is one with an error."""
+    if target.device is None:
+        return target
+    try:
+        check_told(told_by_hosts(settings.search.objectives, target.budget), [target.device])
+    except UserError as error:
+        if not several:
+            raise
+        return replace(target, device=None, error=error)
+    return target
+
+
+def _failed(target: Target, error: BaseException | None, seconds: float) -> Build:
+    """One without an artifact; ``error`` is none of ours when something else ended the job."""
+    ours = isinstance(error, UserError)
     return Build(
         name=target.name,
         device=target.asked,
         budget=str(target.budget or ""),
-        exit_code=error.exit_code or INTERNAL,
+        exit_code=error.exit_code if ours else INTERNAL,  # type: ignore[union-attr]
         seconds=round(seconds, 1),
-        message=error.message,
+        message=error.message if ours else f"not built: {type(error).__name__}",  # type: ignore[union-attr]
     )

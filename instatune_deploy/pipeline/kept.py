@@ -86,7 +86,7 @@ def _load(folder: Path, searcher: Searcher) -> SearchResult | None:
 
 def _point(item: dict[str, Any], searcher: Searcher) -> Point | None:
     measurement = searcher.bench.store.find(item["measurement"])
-    if measurement is None:
+    if measurement is None or searcher.bench.lacks(measurement):
         return None
     measurement = searcher.bench.laboratory.on_nominal(measurement, searcher.device)
     architecture = Architecture.from_json(item["architecture"])

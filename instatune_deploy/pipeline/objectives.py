@@ -44,6 +44,14 @@ def in_order(names: Sequence[ObjectiveName]) -> tuple[ObjectiveName, ...]:
     return tuple(name for name in OBJECTIVES if name in names)
 
 
+def chosen_by(budget: Budget | None, names: Sequence[ObjectiveName]) -> ObjectiveName:
+    """The objective by which one is chosen among what keeps a budget: accuracy, unless the budget says how accurate it must be;
+    then the first of the others."""
+    if "accuracy" in names and (budget is None or budget.accuracy is None):
+        return "accuracy"
+    return next(name for name in names if name != "accuracy")
+
+
 def objectives(points: Sequence[Point], statistic: Statistic, names: Sequence[ObjectiveName] = DEFAULT) -> np.ndarray:
     """(n, m) in the units of `OBJECTIVES`; NaN where the host did not tell."""
     rows = [[OBJECTIVES[name].of(point, statistic) for name in names] for point in points]

@@ -27,7 +27,7 @@ from instatune_deploy.supernet.space import SearchSpace
 Sample = tuple[np.ndarray, np.ndarray]
 """x: (n, features), y: (n,)."""
 NEVER_MS = 1e9
-"""Latency, or energy, of a run with too few believed measurements to learn from: it is not proposed."""
+"""Every cost of a run with too few believed measurements to learn from: it is not proposed."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,12 @@ class Predictors:
             "memory": self.memory.predict,
             "macs": self.learner.macs,
         }
-        return np.column_stack([tell[name](genotypes) for name in names])
+        found = np.column_stack([tell[name](genotypes) for name in names])
+        unknown = ~np.isin(genotypes[:, -1], list(self.latency))
+        for column, name in enumerate(names):
+            if name != "accuracy":  # a run that cannot be measured is not proposed, however small its files would be
+                found[unknown, column] = NEVER_MS
+        return found
 
     def spread(self, genotypes: np.ndarray, names: Sequence[ObjectiveName] = DEFAULT) -> np.ndarray:
         """The errors' standard deviations, (n, genes) -> (n, m)."""

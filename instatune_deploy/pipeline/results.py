@@ -13,7 +13,7 @@ from instatune_deploy.config import ObjectiveName, Statistic
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import NoArchitectureFits
 from instatune_deploy.pipeline.bench import Point
-from instatune_deploy.pipeline.objectives import DEFAULT, OBJECTIVES, latency_ms, objectives
+from instatune_deploy.pipeline.objectives import DEFAULT, OBJECTIVES, chosen_by, latency_ms, objectives
 from instatune_deploy.predict.quality import Quality
 from instatune_deploy.search.pareto import front
 from instatune_deploy.supernet.architecture import Architecture
@@ -139,7 +139,7 @@ def ranked(result: SearchResult, budget: Budget | None, statistic: Statistic) ->
     if not fitting:
         raise no_architecture_fits(result, budget, statistic)
     if budget is not None and budget.accuracy is not None:
-        first = OBJECTIVES[next(name for name in result.names if name != "accuracy")]
+        first = OBJECTIVES[chosen_by(budget, result.names)]
         return sorted(fitting, key=lambda point: (first.of(point, statistic), -point.accuracy))
     return sorted(fitting, key=lambda point: (-point.accuracy, latency_ms(point, statistic)))
 

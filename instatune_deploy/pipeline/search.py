@@ -15,7 +15,7 @@ from instatune_deploy.devices.space import DeploymentSpace
 from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput, TooNoisy
 from instatune_deploy.pipeline.bench import Bench, Point
-from instatune_deploy.pipeline.objectives import in_order, latency_ms, limits, objectives
+from instatune_deploy.pipeline.objectives import chosen_by, in_order, latency_ms, limits, objectives
 from instatune_deploy.pipeline.predictors import Learner, Predictors
 from instatune_deploy.pipeline.results import (
     SearchResult,
@@ -110,7 +110,16 @@ class Searcher:
 
         others = self.learner.exceeded([], budget, names)
         allowed = limits(budget, names)
-        made_from = Search(self.space, self.design(), allowed, fit, self.settings, self.seed, also if others else None)
+        made_from = Search(
+            self.space,
+            self.design(),
+            allowed,
+            fit,
+            self.settings,
+            self.seed,
+            also if others else None,
+            names.index(chosen_by(budget, names)),
+        )
         strategy = STRATEGIES[self.settings.strategy](made_from)
         number = 0
         while (asked := strategy.ask()) is not None:

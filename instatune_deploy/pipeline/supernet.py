@@ -157,10 +157,16 @@ def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Term
     network = SuperNetwork(model)
     space = SearchSpace.of(network.shape, inputs.settings.space, range(network.shape.layers))
     check_strategy(inputs.settings.search.strategy, space)
-    bf16 = computes_in_bf16()
-    teacher = teacher_of(inputs, work, seed, bf16)
-    key = supernet_key(inputs, space, teacher, seed, bf16)
-    folder = work / "supernets" / key
+    here = computes_in_bf16()
+
+    def of(bf16: bool) -> tuple[bool, Teacher | None, str, Path]:
+        teacher = teacher_of(inputs, work, seed, bf16)
+        key = supernet_key(inputs, space, teacher, seed, bf16)
+        return bf16, teacher, key, work / "supernets" / key
+
+    # one that is finished is taken as it is: it may come from a host that computes in another precision
+    finished = (found for found in map(of, (here, not here)) if (found[-1] / DONE).is_file())
+    bf16, teacher, key, folder = next(finished, None) or of(here)
     with alone(folder, "super-network", terminal):
         if not (folder / DONE).is_file():
             if teacher is not None:

@@ -10,7 +10,7 @@ from instatune_deploy.budget import Budget, parse_budgets
 from instatune_deploy.config import MatrixSettings, PipelineSettings, ProfileSettings
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.profile import Device, load_profile, resolve
-from instatune_deploy.errors import BadInput, UserError
+from instatune_deploy.errors import BadInput, UserError, clear_os_errors
 from instatune_deploy.pipeline.handover import Handover
 from instatune_deploy.resources import find_resource
 from instatune_deploy.yamlfile import load_yaml
@@ -34,7 +34,9 @@ def load_pipeline_or_matrix(name: str) -> tuple[PipelineSettings, MatrixSettings
     """The settings of a pipeline; and of the matrix, when that is what the file is. A matrix's pipeline is a file beside it, or
     anything that `--pipeline` may be."""
     path = find_resource(PIPELINES, name, PIPELINE)
-    if not IS_MATRIX.search(path.read_text(encoding="utf-8", errors="replace")):
+    with clear_os_errors(f"{path}: cannot be read"):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    if not IS_MATRIX.search(text):
         return load_yaml(path, PipelineSettings), None
     matrix = load_yaml(path, MatrixSettings)
     beside = path.parent / matrix.pipeline

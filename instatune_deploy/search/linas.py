@@ -19,6 +19,7 @@ class Linas(Strategy):
     """Measures what its predictors say gains most.
 
     stop_gain: a round that adds less than this share to the front's hypervolume is the last
+    asked:     index of the objective that the choice is made by, among what keeps the limits
     """
 
     predicts = True
@@ -37,10 +38,11 @@ class Linas(Strategy):
         population: int,
         generations: int,
         seed: int,
+        asked: int = -1,
     ) -> None:
         super().__init__(space, first, limits, also, rounds=rounds, per_round=per_round, seed=seed)
         self.fit, self.stop_gain = fit, stop_gain
-        self.population, self.generations = population, generations
+        self.population, self.generations, self.asked = population, generations, asked
         self._before = 0
 
     def propose(self) -> np.ndarray:
@@ -61,10 +63,8 @@ class Linas(Strategy):
         rng = np.random.default_rng([self.seed, len(self.volumes)])
         mean, spread = predicted.mean(unseen), predicted.spread(unseen)
         # of what keeps the limits, the best in the rest is what somebody asks for: at its end, the front gains little by it
-        # that is the last objective, or where it is limited itself, the first
-        free = -1 if not bounded[-1] else 0
         able = np.flatnonzero((mean < self.worst).all(axis=1))
-        wanted = [int(able[mean[able, free].argmin()])] if limited and not bounded[free] and len(able) else []
+        wanted = [int(able[mean[able, self.asked].argmin()])] if limited and not bounded[self.asked] and len(able) else []
         return unseen[most_gained(self.kept_objectives(), mean, spread, self.reference, self.per_round, rng, wanted)]
 
     def _nearest(self, predicted: Predicted) -> np.ndarray:

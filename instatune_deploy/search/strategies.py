@@ -24,6 +24,7 @@ class Search:
     limits: (m,), what each objective may be at most; infinity where it may be anything
     fit:    makes the predictors; strategies that predict nothing never call it
     also:   what else must be kept, and needs no measuring
+    asked:  index of the objective that the choice is made by
     """
 
     space: Space
@@ -33,6 +34,7 @@ class Search:
     settings: SearchSettings
     seed: int
     also: Constraints | None = None
+    asked: int = -1
 
 
 def linas(search: Search) -> Strategy:
@@ -50,6 +52,7 @@ def linas(search: Search) -> Strategy:
         population=settings.population,
         generations=settings.generations,
         seed=search.seed,
+        asked=search.asked,
     )
 
 

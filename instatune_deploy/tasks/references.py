@@ -53,6 +53,11 @@ def resolve(
     return fetch_model(reference, revision, where) if kind == "model" else HubDataset(reference, revision)
 
 
+def is_on_hub(reference: str) -> bool:
+    """Whether `resolve` takes a model of that reference from the hub."""
+    return not reference.startswith("pypi:") and not Path(reference).expanduser().exists() and bool(_HUB_ID.fullmatch(reference))
+
+
 def _refuse_pin(value: str | None, key: str, owner: str, reference: str, where: str) -> None:
     if value is not None:
         raise BadInput(f"{where}: {reference}: '{key}' pins {owner} and would be ignored here; remove it")

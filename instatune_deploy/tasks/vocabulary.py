@@ -25,6 +25,8 @@ TOKENIZER, CONFIG, WORDS = "tokenizer.json", "config.json", "vocab.txt"
 WORDPIECE = "WordPiece"
 WHOLE = 10**6
 """Tokens of a text that is not cut: where a word is cut, its rest would be missing, and the word another one."""
+BY_TOKEN = re.compile(r"(word_embeddings\.weight|predictions\.bias|decoder\.(weight|bias))$")
+"""Weights with a row for every token."""
 IDS = re.compile(r".*_token_id")
 """Keys of config.json that name a token by its number."""
 
@@ -68,7 +70,7 @@ def trim(folder: Path, kept: Iterable[int], target: Path) -> Trimmed:
         for path in files:
             weights = {
                 # the embeddings, and what a pre-training head has a row of for every token
-                name: value[numbers].contiguous() if value.ndim and value.shape[0] == count else value
+                name: value[numbers].contiguous() if BY_TOKEN.search(name) and value.shape[0] == count else value
                 for name, value in load_file(path).items()
             }
             save_file(weights, scratch / path.name, metadata={"format": "pt"})

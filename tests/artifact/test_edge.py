@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from instatune_deploy.artifact import edge
 from instatune_deploy.artifact.manifest import SCHEMA_VERSION
 
 from .test_verify import reseal_raw
-from .tiny import edit, make_artifact
+from .tiny import edit, make_artifact, reseal
 
 REFUSED = (
     "torch", "transformers", "tokenizers", "pydantic", "click", "psutil", "onnx", "yaml", "pandas", "sklearn", "catboost",
@@ -129,6 +130,23 @@ def test_without_what_it_needs(made: dict[str, Path], tmp_path: Path, package: s
     (tmp_path / "sitecustomize.py").write_text(SITE.format(refused=[*REFUSED, package]), encoding="utf-8")
     done = run(tmp_path, made["onnxruntime"])
     assert (done.returncode, done.stderr) == (2, f"Error: {package} is not installed: pip install {package}\n")
+
+
+def test_more_threads_than_there_are(site: Path, made: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(made["onnxruntime"], folder)
+    reseal(folder, threads=4096)
+    done = run(site, folder)
+    assert done.returncode == 2
+    assert re.fullmatch(r"Error: it runs 4096 threads, and this host has \d+ cores\n", done.stderr)
+
+
+def test_the_modules_run_by_themselves(site: Path, made: dict[str, Path]) -> None:
+    """`python verify.pyz` is `python verify.py`."""
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [sys.executable, str(made["onnxruntime"] / "verify.pyz"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=site, env=environment)
+    assert json.loads(done.stdout)["exit_code"] == done.returncode
 
 
 def test_both_readers_know_the_same_schema() -> None:

@@ -12,7 +12,7 @@ from instatune_deploy.devices.runs import Run
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import read_json
 
-from .tiny import make_artifact, tiny_samples
+from .tiny import make_artifact, reseal, tiny_samples
 
 TRITON_ONNX = """\
 name: "reviews"
@@ -53,12 +53,17 @@ def test_triton_with_open_shapes(tmp_path: Path) -> None:
 
 
 def test_triton_with_openvino(tmp_path: Path) -> None:
-    target = write_layout(make_artifact(tmp_path / "plain", "openvino"), "triton", "reviews", tmp_path / "served")
+    """Which can be told to compute in bf16, and nothing else."""
+    artifact = make_artifact(tmp_path / "plain", "openvino")
+    with pytest.raises(BadInput, match="layout 'triton' does not serve openvino fp32"):
+        write_layout(artifact, "triton", "reviews", tmp_path / "served")
+    reseal(artifact, precision="bf16")
+    target = write_layout(artifact, "triton", "reviews", tmp_path / "served")
     assert names(target / "reviews" / "1") == ["model.bin", "model.xml"]
     config = (target / "reviews" / "config.pbtxt").read_text()
     assert 'backend: "openvino"' in config
     assert 'parameters { key: "INFERENCE_NUM_THREADS" value { string_value: "1" } }' in config
-    assert "BF16" not in config
+    assert 'parameters { key: "HINT_BF16" value { string_value: "YES" } }' in config
 
 
 def test_openvino_model_server(tmp_path: Path) -> None:
@@ -80,11 +85,15 @@ def test_openvino_model_server(tmp_path: Path) -> None:
 def test_a_server_that_cannot_run_it(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path / "plain", "onnxruntime")
     with pytest.raises(
-        BadInput, match="layout 'ovms' does not serve onnxruntime fp32, 1 thread; it serves openvino on cpu, gpu, npu"
+        BadInput,
+        match="layout 'ovms' does not serve onnxruntime fp32, 1 thread; it serves openvino on cpu in fp32, bf16, fp16, int8; ",
     ):
         write_layout(artifact, "ovms", "reviews", tmp_path / "served")
     assert not (tmp_path / "served").exists()
-    assert not LAYOUTS["triton"].can(Run("openvino", "fp16", 1, "gpu"))
+    for run in (Run("openvino", "fp16", 1, "gpu"), Run("openvino", "fp32", 1), Run("onnxruntime", "fp32", 1, "cuda")):
+        assert not LAYOUTS["triton"].can(run)
+    for run in (Run("openvino", "bf16", 1), Run("onnxruntime", "int8", 2), Run("onnxruntime", "fp16", 1, "cuda")):
+        assert LAYOUTS["triton"].can(run)
 
 
 def test_an_older_repository_is_replaced_and_something_else_is_not(tmp_path: Path) -> None:
@@ -95,9 +104,16 @@ def test_an_older_repository_is_replaced_and_something_else_is_not(tmp_path: Pat
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("dear")
-    with pytest.raises(BadInput, match="it exists and is no repository of an artifact; move it away"):
+    with pytest.raises(BadInput, match="it exists and is not the repository of one artifact; move it away"):
         write_layout(artifact, "triton", "reviews", other)
     assert names(other) == ["letter.txt"]
+    # another model that somebody put beside ours
+    (tmp_path / "served" / "another").mkdir()
+    with pytest.raises(BadInput, match="it exists and is not the repository of one artifact"):
+        write_layout(artifact, "triton", "third", tmp_path / "served")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInput, match="it exists and is not the repository of one artifact"):
+        write_layout(artifact, "triton", "third", tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a/b", ".hidden", "-x", "a..b", "é", "x" * 128])

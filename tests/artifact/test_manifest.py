@@ -50,6 +50,7 @@ def test_the_json_holds_what_the_contract_names(tmp_path: Path) -> None:
     expected |= {
         "baseline",
         "predicted",
+        "statistic",
         "macs",
         "parameters",
         "size_bytes",

@@ -61,6 +61,9 @@ def test_a_run_with_too_few_measurements_is_not_proposed() -> None:
     model = LEARNER.fit(known).predicted()
     genotypes = np.array([[3, *[0] * 8, run] for run in range(3)])
     assert (model.mean(genotypes)[:, 0] == NEVER_MS).tolist() == [False, True, True]
+    others = LEARNER.fit(known).predicted(("size", "macs", "accuracy")).mean(genotypes)
+    assert (others[:, :2] == NEVER_MS).tolist() == [[False, False], [True, True], [True, True]]
+    assert (others[:, 2] < 1).all()
 
 
 def test_enough_are_different_networks() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,25 +156,74 @@ def test_worse_by_more_than_is_allowed(finished: Place) -> None:
     assert gate.check("tiny-cpu", old, None) == f"nothing to compare with in {finished.output}"
 
 
-def test_what_came_before(finished: Place, tmp_path: Path) -> None:
-    """A folder of artifacts, or one."""
+def test_what_came_before(finished: Place) -> None:
+    """A folder of artifacts; or one, where nothing else is compared."""
     manifest = read_manifest(finished.artifact)
-    assert Gate(finished.output).before("tiny-cpu") == manifest
-    assert Gate(finished.artifact).before("anything") == manifest
-    assert Gate(finished.output).before("other") is None
+    assert Gate(finished.output).before("tiny-cpu", alone=False) == manifest
+    assert Gate(finished.artifact).before("anything", alone=True) == manifest
+    assert Gate(finished.artifact).before("anything", alone=False) is None
+    assert Gate(finished.output).before("other", alone=True) is None
 
 
-def test_the_gate_closes_after_the_artifact_is_made(place: Place, tmp_path: Path) -> None:
-    """The one of before is twice as fast by its manifest: exit code 4. In the same folder: it was read before it was replaced."""
-    previous = tmp_path / "previous"
-    shutil.copytree(place.output, previous)
+def test_what_does_not_pass_replaces_nothing(place: Place, tmp_path: Path) -> None:
+    """Compared with what lies in the folder itself: the slower one is not put there, however often it is tried."""
     tiny = write_profile(place.folder)
-    arguments = ["--device", str(tiny), "--budget", "6ms"]
-    assert run(place, place.pipeline, *arguments, "--compare", str(previous), "--max-latency-increase", "90%").exit_code == 0
-    done = run(place, place.pipeline, *arguments, "--measure-again", "--compare", str(previous), "--max-latency-increase", "1%")
-    assert done.exit_code == 4, done.stderr
-    assert "tiny-cpu is slower than before" in done.stderr.splitlines()[-1]
-    assert read_manifest(place.artifact).latency_ms.p90 > read_manifest(previous / "tiny-cpu").latency_ms.p90
+    arguments = ["--device", str(tiny), "--budget", "6ms", "--archive", "--compare", str(place.output)]
+    before = read_manifest(place.artifact)
+    for _ in range(2):
+        done = run(place, place.pipeline, *arguments, "--max-latency-increase", "1%")
+        assert done.exit_code == 4, done.stderr
+        assert "tiny-cpu is slower than before" in done.stderr.splitlines()[-1]
+        assert read_manifest(place.artifact) == before
+        assert not list(place.output.glob("*.zip"))
+    done = run(place, place.pipeline, *arguments, "--max-latency-increase", "90%", "--max-accuracy-drop", "100")
+    assert done.exit_code == 0, done.stderr
+    assert "compared with before: p90 " in done.stderr
+    assert read_manifest(place.artifact).latency_ms.p90 > before.latency_ms.p90
+
+
+def test_a_damaged_artifact_of_before_is_in_the_summary(place: Place, tmp_path: Path) -> None:
+    previous = tmp_path / "previous" / "tiny-cpu"
+    previous.mkdir(parents=True)
+    (previous / "manifest.json").write_text("{}")
+    done = run(place, matrix(place, f"device: {write_profile(place.folder)}, budget: 4ms"), "--compare", str(previous.parent))
+    assert done.exit_code == 4
+    (build,) = json.loads((place.output / "summary.json").read_text())["builds"]
+    assert (build["exit_code"], "not the manifest of an artifact" in build["message"]) == (4, True)
+
+
+def test_whatever_ends_the_job_the_summary_is_of_this_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data that cannot be read, and something that is nobody's mistake: no older summary is left to be taken for this one."""
+    tiny = write_profile(place.folder)
+    path = matrix(place, f"device: {tiny}, budget: 4ms", f"device: {tiny}, budget: 6ms")
+    assert run(place, path).exit_code == 0
+    text = place.pipeline.read_text(encoding="utf-8")
+    place.pipeline.write_text(text.replace("max_length: 24", "max_length: 4096"), encoding="utf-8")
+    assert run(place, path).exit_code == 2
+    value = json.loads((place.output / "summary.json").read_text())
+    assert [(build["exit_code"], build["message"].split(":")[0]) for build in value["builds"]] == [(2, "data.max_length")] * 2
+    place.pipeline.write_text(text, encoding="utf-8")
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("instatune_deploy.pipeline.kept.searched", broken)
+    assert run(place, path).exit_code == 1
+    value = json.loads((place.output / "summary.json").read_text())
+    assert [(build["exit_code"], build["message"]) for build in value["builds"]] == [(1, "not built: RuntimeError")] * 2
+    assert value["ok"] is False
+
+
+def test_a_figure_that_this_host_does_not_tell_fails_its_target_only(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instatune_deploy.devices.memory.forget_peak", lambda: False)
+    tiny = write_profile(place.folder)
+    path = matrix(place, f"device: {tiny}, budget: [4ms, memory:200MB]", f"device: {tiny}, budget: 6ms")
+    done = run(place, path)
+    assert done.exit_code == 2
+    value = json.loads((place.output / "summary.json").read_text())
+    assert [build["exit_code"] for build in value["builds"]] == [2, 0]
+    finetune = CliRunner().invoke(main, ["finetune", "--pipeline", str(path), "--work", str(place.work)])
+    assert finetune.exit_code == 0
 
 
 @pytest.mark.parametrize(

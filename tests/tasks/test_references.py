@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from instatune_deploy.errors import BadInput
 from instatune_deploy.tasks.hub import load_data
-from instatune_deploy.tasks.references import HubDataset, check_model_folder, resolve
+from instatune_deploy.tasks.references import HubDataset, check_model_folder, is_on_hub, resolve
 
 RESPONSE = httpx2.Response(404, request=httpx2.Request("GET", "https://hub/x"))
 
@@ -177,3 +177,11 @@ def test_code_of_the_model_is_never_used(model):
         check_model_folder(model)
     (model / "config.json").write_text('{"model_type": "bert", "auto_map": {"AutoModel": "modeling.Mine"}}')
     check_model_folder(model)
+
+
+def test_what_is_taken_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "minilm").mkdir(parents=True)
+    assert is_on_hub("google/bert-base") is True
+    for reference in ("models/minilm", "pypi:package==1/model", "./nowhere/at all"):
+        assert is_on_hub(reference) is False
