@@ -21,8 +21,6 @@ from benchmarks.results import FOLDER, REPOSITORY, markdown, write_result
 from instatune_deploy.supernet.architecture import Architecture
 
 WORK = REPOSITORY / "runs" / "benchmarks" / "finetune"
-EVERY = 2
-"""Of the uniform members, so many apart by MACs are evaluated; every latency is measured."""
 SPREAD = 40
 IRREGULAR = 2000
 """Members spread over MACs among which one with unlike layers is looked for at every target."""
@@ -128,11 +126,11 @@ class Bench:
 
     @cached_property
     def candidates(self) -> list[Architecture]:
-        """Members that are evaluated where accuracy chooses: uniform ones, and others with sub-layers gone."""
+        """Members that are evaluated where accuracy chooses: all uniform ones, and others with sub-layers gone."""
         made = self.latencies.made
         ordered = sorted(self.uniform_ms, key=self.macs, reverse=True)
         spread = spread_members(made.space, made.network.shape, QUICK_SPREAD if self.quick else SPREAD)
-        return list(dict.fromkeys([self.full, *ordered[::EVERY], *spread]))
+        return list(dict.fromkeys([self.full, *ordered, *spread]))
 
     @cached_property
     def candidates_ms(self) -> Figures:
