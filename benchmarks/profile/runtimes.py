@@ -99,7 +99,7 @@ def _ours(bench: Bench, name: str, folder: Path) -> list[Contender]:
     for run in bench.device.runs:
         target = folder / "-".join([run.runtime, run.precision])
         target.mkdir(parents=True)
-        write_graph(bench.finished_graph(NETWORKS[name], run), run.runtime, target)
+        write_graph(bench.finished_graph(NETWORKS[name], run), run.runtime, run.precision, target)
         files = GRAPH_FILES[run.runtime]
         accuracy = bench.accuracy(NETWORKS[name], run, "test")
         contenders.append(Contender(name, "instatune-deploy", run, files.path(target), files.size_bytes(target), accuracy))

@@ -57,7 +57,7 @@ class Draft:
 
     def add_graph(self, model: onnx.ModelProto) -> None:
         """Write the graph as the deployment's runtime reads it: standard operators for OpenVINO, fused for ONNX Runtime."""
-        write_graph(model, self._deployment.runtime, self.folder)
+        write_graph(model, self._deployment.runtime, self._deployment.precision, self.folder)
 
     def add_preprocessing(self, config: dict[str, Any], preprocessor: Preprocessor) -> None:
         """Write config.json (``config`` is what `PretrainedConfig.to_dict` gives) and the preprocessor's own files."""

@@ -112,7 +112,7 @@ class Bench:
             self.device.deployment(architecture, run),
             self.device,
             self.graph_hash(architecture, run),
-            carved.size_bytes,
+            self._shipped_bytes(carved, run),
             self.example,
             self.laboratory,
         )
@@ -185,6 +185,13 @@ class Bench:
         if self.lacks(kept):
             return None
         return None if kept is None else self.laboratory.on_nominal(kept, self.device)
+
+    @staticmethod
+    def _shipped_bytes(carved: Carved, run: Run) -> int:
+        """What the files will take; nearly all of a graph is weights."""
+        from instatune_deploy.artifact.graph_files import halved
+
+        return carved.size_bytes // 2 if halved(run.runtime, run.precision) else carved.size_bytes
 
     def lacks(self, measurement: Measurement | None) -> bool:
         """Whether it was measured without one of the figures that every measurement must have."""

@@ -73,7 +73,7 @@ def test_a_clear_decision_cannot_change_within_the_tolerance(expected: np.ndarra
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_every_row_is_compared(tmp_path: Path, runtime: str, batch_size: int) -> None:
     samples = tiny_samples(rows=5)
-    write_graph(tiny_graph(batch_size), runtime, tmp_path)
+    write_graph(tiny_graph(batch_size), runtime, "fp32", tmp_path)
     parity = check_parity(tmp_path, tiny_deployment(runtime, batch_size), samples, 1e-4)
     assert (parity.ok, parity.rows, parity.changed_decisions) == (True, 5, 0)
     moved = samples.logits.copy()
@@ -85,13 +85,13 @@ def test_every_row_is_compared(tmp_path: Path, runtime: str, batch_size: int) ->
 
 def test_a_graph_of_another_kind(tmp_path: Path) -> None:
     samples = tiny_samples()
-    write_graph(tiny_graph(batch_size=2), "onnxruntime", tmp_path)
+    write_graph(tiny_graph(batch_size=2), "onnxruntime", "fp32", tmp_path)
     with pytest.raises(BadInput, match="the graph takes int64 of shape"):
         check_parity(tmp_path, tiny_deployment("onnxruntime"), samples, 1e-4)
     model = tiny_graph()
     model.graph.output[0].name = "scores"
     model.graph.node[-1].output[0] = "scores"
-    write_graph(model, "onnxruntime", tmp_path)
+    write_graph(model, "onnxruntime", "fp32", tmp_path)
     with pytest.raises(VerificationFailed, match="no output 'logits', only scores"):
         check_parity(tmp_path, tiny_deployment("onnxruntime"), samples, 1e-4)
 
@@ -101,14 +101,14 @@ def test_memory_that_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
     def fail(*_: object) -> None:
         raise RunFailed("bad allocation")
 
-    write_graph(tiny_graph(), "onnxruntime", tmp_path)
+    write_graph(tiny_graph(), "onnxruntime", "fp32", tmp_path)
     monkeypatch.setattr(parity_file, fails, fail)
     with pytest.raises(VerificationFailed, match=r"model\.onnx: it could not be run: bad allocation"):
         check_parity(tmp_path, tiny_deployment("onnxruntime"), tiny_samples(), 1e-4)
 
 
 def test_what_this_host_cannot_run(tmp_path: Path) -> None:
-    write_graph(tiny_graph(), "onnxruntime", tmp_path)
+    write_graph(tiny_graph(), "onnxruntime", "fp32", tmp_path)
     for changes, message in (
         ({"precision": "bf16"}, "onnxruntime does not run bf16 on cpu"),
         ({"provider": "npu"}, "onnxruntime has no provider 'npu'"),
