@@ -28,11 +28,16 @@ class Remembered(Generic[Value]):
         self.network = network
         self.compute = compute
         self._known: dict[Architecture, Value] = {}
-        self._weights: list[tuple[int, int]] = []
+        self._weights: list[tuple[int, int, float]] = []
 
     def __call__(self, architecture: Architecture) -> Value:
         """Computed now, or before."""
-        weights = [(parameter.data_ptr(), parameter._version) for parameter in self.network.parameters()]
+        # fused optimizers change weights without counting versions up; permutations leave the norm as it is, and are counted
+        with torch.no_grad():
+            weights = [
+                (parameter.data_ptr(), parameter._version, float(torch.linalg.vector_norm(parameter)))
+                for parameter in self.network.parameters()
+            ]
         if weights != self._weights:
             self.forget()
             self._weights = weights
@@ -41,7 +46,7 @@ class Remembered(Generic[Value]):
         return self._known[architecture]
 
     def forget(self) -> None:
-        """Needed only after weights were changed where autograd does not see it, through ``.data``."""
+        """Needed only after weights were permuted where autograd does not see it, through ``.data``."""
         self._known.clear()
 
 

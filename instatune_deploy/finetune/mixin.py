@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast
 from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from instatune_deploy.config import FinetuneSettings, SpaceSettings
 from instatune_deploy.errors import BadInput
@@ -53,6 +54,7 @@ class SuperNetworkMixin(CommonMixin):
     teacher:  a fine-tuned checkpoint folder or model (`teacher`), or None
     settings: alpha, gamma, temperature, teacher_epochs, sampler, samples, importance, importance_rows, full_epochs,
               correct_prefixes and dropout count; what the Trainer's arguments say too (batch size, learning rate, ...) is theirs
+    tensorboard: log to TensorBoard where the Trainer's arguments name nothing that it reports to
 
     ``BadInput`` for what cannot be used.
     """
@@ -68,6 +70,7 @@ class SuperNetworkMixin(CommonMixin):
         space: SearchSpace | SpaceSettings | str = "paper",
         teacher: str | Path | PreTrainedModel | None = None,
         settings: FinetuneSettings | None = None,
+        tensorboard: bool = True,
         **named: Any,
     ) -> None:
         if model is None:
@@ -88,6 +91,8 @@ class SuperNetworkMixin(CommonMixin):
         self.steps_per_epoch: float = math.inf
         self._accuracies: tuple[Any, Remembered[float]] | None = None
         self.add_callback(_Hooks(self))  # type: ignore[attr-defined]
+        if tensorboard and not self.args.report_to:
+            self.add_callback(TensorBoardCallback())  # type: ignore[attr-defined]
 
     # --- the loss ---
 

@@ -17,7 +17,10 @@ from instatune_deploy.supernet.space import SearchSpace
 
 
 class PipelineTrainer(LengthGroupedMixin, SuperNetworkTrainer):
-    """What the command line trains super-networks with: batches of rows of like length."""
+    """What the command line trains super-networks with: batches of rows of like length, TensorBoard's files where it says."""
+
+    def __init__(self, *positional: Any, tensorboard: bool = False, **named: Any) -> None:
+        super().__init__(*positional, tensorboard=tensorboard, **named)
 
 
 def finetune(

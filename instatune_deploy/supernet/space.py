@@ -44,6 +44,11 @@ class SearchSpace:
     layer_order: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        for key, least, most in (("depths", 1, self.layers), ("heads", 0, None), ("mlp_widths", 0, None)):
+            values = getattr(self, key)
+            if not values or list(values) != sorted({*values}) or values[0] < least or (most is not None and values[-1] > most):
+                limits = f"from {least} to {most}" if most is not None else f"of at least {least}"
+                raise BadInput(f"space.{key}: increasing whole numbers {limits} (found {list(values)})")
         if self.keep_layers == "importance" and sorted(self.layer_order) != list(range(self.layers)):
             found = list(self.layer_order) or "none"
             raise BadInput(

@@ -78,6 +78,7 @@ def build(make_model: Callable[..., Any], rows: Rows, tiny_space: SearchSpace, t
         chosen = {**defaults, **(args or {})}
         arguments = TrainingArguments(output_dir=str(tmp_path / "out"), **chosen)
         named.setdefault("space", tiny_space)
+        named.setdefault("tensorboard", False)
         named.setdefault("settings", recipe(importance_rows=0))
         model = named.pop("model", None) or make_model(**NO_DROPOUT)
         return (kind or SuperNetworkTrainer)(

@@ -86,8 +86,19 @@ def test_other_weights_are_computed_anew(evaluator: Evaluator, tiny_space: Searc
     bias.data = bias.data + 1  # another tensor
     np.testing.assert_allclose(evaluator.logits(tiny_space.smallest()), before + 2, atol=1e-5)
     bias.data.add_(1)  # what autograd does not see
-    evaluator.forget()
     np.testing.assert_allclose(evaluator.logits(tiny_space.smallest()), before + 3, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", [{"fused": True}, {"foreach": True}])
+def test_a_step_of_an_optimizer_is_seen(evaluator: Evaluator, tiny_space: SearchSpace, how: dict[str, bool]) -> None:
+    """Fused ones change weights behind autograd's back."""
+    smallest = tiny_space.smallest()
+    before = evaluator.logits(smallest)
+    weight = evaluator.network.model.classifier.weight
+    weight.grad = torch.ones_like(weight)
+    torch.optim.AdamW([weight], lr=0.1, **how).step()
+    assert np.abs(evaluator.logits(smallest) - before).max() > 0.01
+    weight.grad = None
 
 
 def test_an_exception_leaves_the_mode_and_the_active_network(evaluator: Evaluator, tiny_space: SearchSpace) -> None:

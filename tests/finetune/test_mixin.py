@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from instatune_deploy.config import SpaceSettings
 from instatune_deploy.errors import UserError
@@ -263,3 +265,18 @@ def test_a_sub_network_whose_loss_raises_leaves_the_full_one_as_it_was(build: An
     assert calls[0] == trainer.space.largest() != calls[1]
     assert trainer.supernetwork.architecture == trainer.space.largest()
     assert model.dropout.p == 0.25
+
+
+def test_tensorboard_by_default(build: Any) -> None:
+    """As the command line does; whoever reports elsewhere, or wants none, has that."""
+
+    def logs(**more: Any) -> bool:
+        callbacks = build(**more).callback_handler.callbacks
+        return any(isinstance(callback, TensorBoardCallback) for callback in callbacks)
+
+    assert inspect.signature(SuperNetworkMixin.__init__).parameters["tensorboard"].default is True
+    assert logs(tensorboard=True)
+    assert not logs(tensorboard=False)
+    trainer = build(tensorboard=True)
+    trainer.train()
+    assert list(Path(trainer.args.output_dir).rglob("events.out.tfevents.*"))

@@ -317,3 +317,27 @@ def test_of_any_shape_has_the_full_network_and_nothing_larger(layers: int, heads
 def test_of_choices_the_model_lacks(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         SearchSpace.of(BERT_BASE, SpaceSettings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (((0, 4), (1,), (16,)), r"space\.depths: increasing whole numbers from 1 to 4 \(found \[0, 4\]\)"),
+        (((2, 5), (1,), (16,)), r"space\.depths: increasing whole numbers from 1 to 4"),
+        (((4, 2), (1,), (16,)), r"space\.depths: increasing"),
+        (((4,), (), (16,)), r"space\.heads: increasing whole numbers of at least 0 \(found \[\]\)"),
+        (((4,), (1, 1), (16,)), r"space\.heads: increasing"),
+        (((4,), (1,), (-1, 16)), r"space\.mlp_widths: increasing"),
+    ],
+)
+def test_a_space_made_by_hand_is_checked(choices: tuple[tuple[int, ...], ...], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        SearchSpace(4, *choices)
+
+
+def test_the_wide_space_reaches_a_sixth_of_the_work() -> None:
+    """MiniLM's shape at 128 tokens, attention and MLP in every layer; in latency: `finetune-macs`, fastest_times."""
+    shape = ModelShape(layers=6, heads=12, mlp_width=1536, hidden_size=384, head_size=32, fixed_parameters=0, layer_parameters=0)
+    space = SearchSpace.of(shape, SpaceSettings(preset="wide"))
+    full, smallest = (shape.macs_of(network, 128) for network in (space.largest(), space.smallest()))
+    assert full / smallest > 6

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
+from instatune_deploy.config import FinetuneSettings
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.importance import IMPORTANCE, importance_of, order_by_importance
 from instatune_deploy.supernet.network import SuperNetwork
@@ -80,3 +81,8 @@ def test_an_unknown_name_is_bad_input(make_network: Callable[..., SuperNetwork])
         BadInput, match=r"^importance 'tailor' is not known; known are: taylor, fisher, second-order, weight-norm$"
     ):
         order_by_importance(make_network(), [batch()], "tailor")
+
+
+def test_the_settings_know_every_criterion() -> None:
+    annotation = FinetuneSettings.model_fields["importance"].annotation
+    assert set(get_args(annotation)) == set(IMPORTANCE)
