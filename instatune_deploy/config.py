@@ -142,7 +142,7 @@ class FinetuneSettings(Settings):
         "of those",
     )
     correct_prefixes: bool = Field(
-        True, description="with the ordering, fit what is kept of every size to make up for what is gone, by least squares"
+        False, description="with the ordering, fit what is kept of every size to make up for what is gone, by least squares"
     )
     dropout: Literal["model", "full", "none"] = Field(
         "none", description="which networks train with the model's dropout: all, the full one only, or none"

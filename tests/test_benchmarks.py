@@ -349,8 +349,8 @@ def test_step_times_are_compared_on_the_same_batches() -> None:
 
 def test_what_is_the_default_already_is_not_ablated() -> None:
     recipes, teachers = ablation.variants(FinetuneSettings(sampler="uniform", teacher=None))
-    without = {f"without {name}" for name in ("distillation", "ordering and correction", "correction", "the full network first")}
-    assert set(recipes) == {"default", *without, "teacher first epoch", "teacher throughout"}
+    without = {f"without {name}" for name in ("distillation", "ordering", "the full network first")}
+    assert set(recipes) == {"default", *without, "with correction", "teacher first epoch", "teacher throughout"}
     assert teachers == {"never": "default", "first epoch": "teacher first epoch", "throughout": "teacher throughout"}
 
 
@@ -358,8 +358,8 @@ def test_points_lost_are_medians_of_differences_within_a_seed() -> None:
     half = {
         "default": [0.80, 0.82, 0.84],
         "without distillation": [0.79, 0.80, 0.85],
-        "without ordering and correction": [0.70, 0.72, 0.74],
-        "without correction": [0.79, 0.82, 0.84],
+        "without ordering": [0.70, 0.72, 0.74],
+        "with correction": [0.79, 0.84, 0.86],
         "without the full network first": [0.78, 0.80, 0.81],
         "teacher first epoch": [0.81, 0.82, 0.84],
         "teacher throughout": [0.82, 0.85, 0.84],
@@ -367,8 +367,9 @@ def test_points_lost_are_medians_of_differences_within_a_seed() -> None:
     teachers = {"never": "default", "first epoch": "teacher first epoch", "throughout": "teacher throughout"}
     summary = ablation.summarised(half, teachers)
     lost = summary["points_lost_without"]
-    expected = {"distillation": 1.0, "ordering and correction": 10.0, "correction": 0.0, "the full network first": 2.0}
+    expected = {"distillation": 1.0, "ordering": 10.0, "the full network first": 2.0}
     assert lost == {**expected, "sandwich": None, "teacher": None}
+    assert summary["points_brought_with"] == {"correction": 2.0}
     assert summary["teacher_brings_points"] == {"first epoch": 0.0, "throughout": 2.0}
     assert summary["why"] == "the default recipe has none: sandwich, teacher"
 
@@ -459,7 +460,7 @@ def test_a_smoke_run_reaches_sub_networks_ordering_and_correction(work: Path) ->
     changes: list[dict[str, Any]] = [
         {},
         {"importance_rows": 0},
-        {"correct_prefixes": False},
+        {"correct_prefixes": True},
         {"sampler": "uniform"},
         {"alpha": 1.0},
         {"full_epochs": 0.0},
