@@ -47,6 +47,7 @@ def reference_graph() -> bytes:
 def write_reference(folder: Path) -> Path:
     """Write the graph into ``folder``; the file's path."""
     path = folder / FILE_NAME
+    folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(reference_graph())
     return path
 
