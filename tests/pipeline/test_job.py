@@ -12,6 +12,7 @@ import pytest
 from instatune_deploy.artifact.checks import Check, check_files
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.artifact.verify import verify
+from instatune_deploy.budget import parse_budgets
 from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.store import MeasurementStore
@@ -504,7 +505,7 @@ def test_a_batch_larger_than_the_validation_rows(place: Place) -> None:
     path.write_text(path.read_text(encoding="utf-8") + "batch_size: 24\n", encoding="utf-8")
     place.profiles = ()
     job = place.job(BUDGET)
-    Job.of(str(place.pipeline), (str(path),), job.budget, place.output, place.work, 0, job.terminal).run()
+    Job.of(str(place.pipeline), (str(path),), parse_budgets([BUDGET]), job.handover, place.work, 0, job.terminal).run()
     assert read_manifest(place.artifact).input_shapes["input_ids"] == [24, 24]
 
 
