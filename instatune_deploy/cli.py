@@ -19,108 +19,105 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 
-def _work_options(command: Command) -> Command:
-    for option in (
-        click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Of everything random."),
-        click.option(
-            "--work",
-            default="runs",
-            show_default=True,
-            type=click.Path(path_type=Path),
-            help="Folder of super-networks and measurements; what is there is reused.",
-        ),
-        click.option(
-            "--pipeline", default="pipelines/sentiment.yaml", show_default=True, help="What to fine-tune on what: a YAML file."
-        ),
-    ):
-        command = option(command)
-    return command
+def _all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator of several; the last option is listed first."""
+
+    def decorate(command: Command) -> Command:
+        for option in options:
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def _store_options(command: Command) -> Command:
-    for option in (
-        click.option(
-            "--store", metavar="FILE|URL", help="SQLite file or database URL (postgresql://...), instead of the one in --work."
-        ),
-        click.option(
-            "--work",
-            default="runs",
-            show_default=True,
-            type=click.Path(path_type=Path),
-            help="Folder whose measurements are meant.",
-        ),
-    ):
-        command = option(command)
-    return command
+_work_options = _all_of(
+    click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Of everything random."),
+    click.option(
+        "--work",
+        default="runs",
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="Folder of super-networks and measurements; what is there is reused.",
+    ),
+    click.option(
+        "--pipeline", default="pipelines/sentiment.yaml", show_default=True, help="What to fine-tune on what: a YAML file."
+    ),
+)
 
 
-def _filter_options(command: Command) -> Command:
-    for option in (
-        click.option("--believed/--not-believed", default=None, help="Only these. Default: both."),
-        click.option("--since", metavar="TIME", help="Only what began then or later: 2026-01-31, 2026-01-31T12:00 (UTC)."),
-        click.option("--architecture", metavar="DIGITS", help="Only this one: the first digits of its name, as listed."),
-        click.option("--host", help="Only of the host with this fingerprint."),
-        click.option("--provider", help="Only on this provider: cpu, cuda, tensorrt, gpu, npu."),
-        click.option("--threads", type=click.IntRange(1, 2**31 - 1), help="Only with so many threads."),
-        click.option("--precision", help="Only in this precision: fp32, bf16, fp16, int8, int8-dynamic."),
-        click.option("--runtime", help="Only in this runtime: onnxruntime, openvino."),
-        click.option("--device", help="Only what this hardware profile asked for first."),
-    ):
-        command = option(command)
-    return command
+_store_options = _all_of(
+    click.option(
+        "--store", metavar="FILE|URL", help="SQLite file or database URL (postgresql://...), instead of the one in --work."
+    ),
+    click.option(
+        "--work",
+        default="runs",
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="Folder whose measurements are meant.",
+    ),
+)
 
 
-def _device_options(command: Command) -> Command:
-    for option in (
-        click.option(
-            "--output",
-            default="artifacts",
-            show_default=True,
-            type=click.Path(path_type=Path),
-            help="Folder of artifacts, one a device.",
-        ),
-        click.option(
-            "--layout",
-            default="plain",
-            show_default=True,
-            type=click.Choice(["plain", "ovms", "triton"]),
-            help="Also write a model repository for OpenVINO Model Server or Triton; only what that can run is searched.",
-        ),
-        click.option(
-            "--compare",
-            type=click.Path(path_type=Path),
-            help="Folder of earlier artifacts: exit code 4 when a new one is worse by more than the next two allow.",
-        ),
-        click.option("--max-latency-increase", default="5%", show_default=True, help="Allowed by --compare."),
-        click.option("--max-accuracy-drop", default="0.5", show_default=True, help="Points, allowed by --compare."),
-        click.option("--model-name", help="What it is called in the repository. Default: the device's name."),
-        click.option(
-            "--dynamic-length", is_flag=True, help="The graph also takes other numbers of tokens (not promised for them)."
-        ),
-        click.option("--dynamic-batch", is_flag=True, help="The graph also takes other numbers of rows (not promised for them)."),
-        click.option("--archive", is_flag=True, help="Also write what was made as one zip file; the same files, the same bytes."),
-        click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work."),
-        click.option(
-            "--measure-again",
-            is_flag=True,
-            help="Measure anew what was measured before; the older measurements are kept, the newer count.",
-        ),
-        click.option(
-            "--budget",
-            "budgets",
-            multiple=True,
-            help="What may not be exceeded: 20ms, p90:20ms, size:30MB, memory:200MB, macs:2G; accuracy:0.85 must be reached, "
-            "as fast as can be. Repeat it for several. Default: none.",
-        ),
-        click.option(
-            "--device",
-            "devices",
-            multiple=True,
-            help="Hardware profile; repeat it for several devices. With a matrix file: only its targets for these.",
-        ),
-    ):
-        command = option(command)
-    return command
+_filter_options = _all_of(
+    click.option("--believed/--not-believed", default=None, help="Only these. Default: both."),
+    click.option("--since", metavar="TIME", help="Only what began then or later: 2026-01-31, 2026-01-31T12:00 (UTC)."),
+    click.option("--architecture", metavar="DIGITS", help="Only this one: the first digits of its name, as listed."),
+    click.option("--host", help="Only of the host with this fingerprint."),
+    click.option("--provider", help="Only on this provider: cpu, cuda, tensorrt, gpu, npu."),
+    click.option("--threads", type=click.IntRange(1, 2**31 - 1), help="Only with so many threads."),
+    click.option("--precision", help="Only in this precision: fp32, bf16, fp16, int8, int8-dynamic."),
+    click.option("--runtime", help="Only in this runtime: onnxruntime, openvino."),
+    click.option("--device", help="Only what this hardware profile asked for first."),
+)
+
+
+_device_options = _all_of(
+    click.option(
+        "--output",
+        default="artifacts",
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="Folder of artifacts, one a device.",
+    ),
+    click.option(
+        "--layout",
+        default="plain",
+        show_default=True,
+        type=click.Choice(["plain", "ovms", "triton"]),
+        help="Also write a model repository for OpenVINO Model Server or Triton; only what that can run is searched.",
+    ),
+    click.option(
+        "--compare",
+        type=click.Path(path_type=Path),
+        help="Folder of earlier artifacts: exit code 4 when a new one is worse by more than the next two allow.",
+    ),
+    click.option("--max-latency-increase", default="5%", show_default=True, help="Allowed by --compare."),
+    click.option("--max-accuracy-drop", default="0.5", show_default=True, help="Points, allowed by --compare."),
+    click.option("--model-name", help="What it is called in the repository. Default: the device's name."),
+    click.option("--dynamic-length", is_flag=True, help="The graph also takes other numbers of tokens (not promised for them)."),
+    click.option("--dynamic-batch", is_flag=True, help="The graph also takes other numbers of rows (not promised for them)."),
+    click.option("--archive", is_flag=True, help="Also write what was made as one zip file; the same files, the same bytes."),
+    click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work."),
+    click.option(
+        "--measure-again",
+        is_flag=True,
+        help="Measure anew what was measured before; the older measurements are kept, the newer count.",
+    ),
+    click.option(
+        "--budget",
+        "budgets",
+        multiple=True,
+        help="What may not be exceeded: 20ms, p90:20ms, size:30MB, memory:200MB, macs:2G; accuracy:0.85 must be reached, "
+        "as fast as can be. Repeat it for several. Default: none.",
+    ),
+    click.option(
+        "--device",
+        "devices",
+        multiple=True,
+        help="Hardware profile; repeat it for several devices. With a matrix file: only its targets for these.",
+    ),
+)
 
 
 class _Main(click.Group):
@@ -196,30 +193,20 @@ def verify(artifact: Path, as_json: bool) -> None:
     ARTIFACT: its folder, or the zip file of it. Exit code 0: all is well; 4: it is not what its manifest says; 5: this host is
     too noisy to say.
     """
-    import json
-
     from instatune_deploy.artifact.verify import opened
     from instatune_deploy.artifact.verify import verify as verify_artifact
-    from instatune_deploy.artifact.words import line
+    from instatune_deploy.artifact.words import refused, said
 
     try:
         with opened(artifact) as folder:
             report = verify_artifact(folder)
     except UserError as error:
         if as_json:
-            said = {"folder": str(artifact), "ok": False, "exit_code": error.exit_code, "error": error.message, "checks": []}
-            click.echo(json.dumps(said))
+            click.echo(refused(artifact, error))
         raise
-    failure = report.failure()
-    if as_json:
-        click.echo(json.dumps({**report.to_json(), "folder": str(artifact), "exit_code": failure.exit_code if failure else 0}))
-    else:
-        for check in report.checks:
-            click.echo(line(check))
-    if failure is not None:
-        raise failure
-    if not as_json:
-        click.echo(f"{artifact} is what its manifest says.")
+    for text in said(report, artifact, as_json):
+        click.echo(text)
+    report.raise_if_failed()
 
 
 @main.command()

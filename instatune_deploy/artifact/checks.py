@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from instatune_deploy.devices.latency import Timing
 
 MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+"""Of the newest manifest that is read."""
 SEAL = "sha256"
 """The manifest's own digest, in itself."""
 
@@ -135,13 +137,23 @@ def is_plain(name: str) -> bool:
     return not odd and name != MANIFEST
 
 
-def untouched(value: dict[str, Any]) -> bool:
-    """Whether a manifest's own digest is right; it is taken out of ``value``."""
+def schema_of(path: Path, value: Any) -> int:
+    """The schema that a manifest says it has; ``VerificationFailed`` where it says none."""
+    schema = value.get("schema_version") if isinstance(value, dict) else None
+    if type(schema) is not int or schema < 1:
+        raise VerificationFailed(f"{path}: not the manifest of an artifact (it says no schema_version)")
+    return schema
+
+
+def break_seal(path: Path, value: dict[str, Any]) -> None:
+    """Take a manifest's own digest out of ``value``; ``VerificationFailed`` unless it was right."""
     seal = value.pop(SEAL, None)
     try:
-        return digest(value) == seal
+        untouched = digest(value) == seal
     except ValueError:  # NaN, which is no JSON and Python reads all the same
-        return False
+        untouched = False
+    if not untouched:
+        raise VerificationFailed(f"{path}: damaged or edited: its content does not match its own checksum")
 
 
 def checked(folder: Path, manifest: Described, remeasure: Callable[[], Measured], fingerprint: str) -> Report:

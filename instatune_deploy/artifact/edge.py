@@ -17,9 +17,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from instatune_deploy.artifact.checks import MANIFEST, checked, is_plain, untouched
+from instatune_deploy.artifact.checks import MANIFEST, SCHEMA_VERSION, break_seal, checked, is_plain, schema_of
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
-from instatune_deploy.artifact.words import line
+from instatune_deploy.artifact.words import refused, said
 from instatune_deploy.devices.plan import package_of
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import installed
@@ -28,8 +28,6 @@ from instatune_deploy.errors import BadInput, UserError, VerificationFailed, rea
 if TYPE_CHECKING:
     from instatune_deploy.devices.probe import Outcome
 
-SCHEMA_VERSION = 1
-"""Of the newest manifest that this reads."""
 MEASURE = "--measure"
 INTERRUPTED = 130
 
@@ -87,13 +85,10 @@ class EdgeManifest:
             raise BadInput(f"{path}: cannot be read: {reason(error)}") from error
         except (ValueError, RecursionError) as error:
             raise VerificationFailed(f"{path}: damaged: it is no JSON") from error
-        schema = value.get("schema_version") if isinstance(value, dict) else None
-        if type(schema) is not int or schema < 1:
-            raise VerificationFailed(f"{path}: not the manifest of an artifact (it says no schema_version)")
+        schema = schema_of(path, value)
         if schema > SCHEMA_VERSION:
             raise VerificationFailed(f"{path}: of a newer schema ({schema}) than this reads ({SCHEMA_VERSION})")
-        if not untouched(value):
-            raise VerificationFailed(f"{path}: damaged or edited: its content does not match its own checksum")
+        break_seal(path, value)
         try:
             return cls._of(value)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -154,7 +149,7 @@ def main(folder: str | None = None, arguments: Sequence[str] | None = None) -> i
         return _verify(Path(folder), options.json)
     except UserError as error:
         if options.json:
-            print(json.dumps({"folder": folder, "ok": False, "exit_code": error.exit_code, "error": error.message, "checks": []}))
+            print(refused(Path(folder), error))
         print(f"Error: {error.message}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -183,19 +178,14 @@ def _verify(folder: Path, as_json: bool) -> int:
     if manifest.deployment.run.provider == "cpu" and threads > cores:
         raise BadInput(f"it runs {threads} threads, and this host has {cores} cores")
     report = checked(folder, manifest, lambda: _anew(folder), this_host().fingerprint)
+    for text in said(report, folder, as_json):
+        print(text)
     failure = report.failure()
-    if as_json:
-        print(json.dumps({**report.to_json(), "exit_code": failure.exit_code if failure else 0}))
-    else:
-        for check in report.checks:
-            print(line(check))
-    if failure is not None:
-        if not as_json:
-            print(f"Error: {failure.message}", file=sys.stderr)
-        return failure.exit_code
+    if failure is None:
+        return 0
     if not as_json:
-        print(f"{folder} is what its manifest says.")
-    return 0
+        print(f"Error: {failure.message}", file=sys.stderr)
+    return failure.exit_code
 
 
 def _anew(folder: Path) -> Anew:

@@ -20,7 +20,6 @@ from instatune_deploy.devices.runtimes.registry import PRECISIONS
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import whole_folder, write_json, write_text
 
-PLAIN = "plain"
 VERSION = "1"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}")
 CONFIG, LABELS, SERVER_CONFIG = "config.pbtxt", "labels.txt", "config.json"

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from instatune_deploy import __version__
-from instatune_deploy.artifact.checks import MANIFEST, SEAL, is_plain, untouched
+from instatune_deploy.artifact.checks import MANIFEST, SCHEMA_VERSION, SEAL, break_seal, is_plain, schema_of
 from instatune_deploy.artifact.parity import Parity
 from instatune_deploy.config import Count, Precision, Provider, RuntimeName, Sha256, Statistic, TimingSettings
 from instatune_deploy.devices.deployment import Deployment
@@ -25,7 +25,6 @@ from instatune_deploy.errors import BadInput, VerificationFailed
 from instatune_deploy.files import read_json, write_json
 from instatune_deploy.supernet.architecture import Architecture
 
-SCHEMA_VERSION = 1
 FILE_NAME = MANIFEST
 PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "numpy", "tokenizers")
 
@@ -321,9 +320,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise
     except RecursionError as error:
         raise VerificationFailed(f"{path}: damaged: nested too deeply") from error
-    schema = value.get("schema_version") if isinstance(value, dict) else None
-    if type(schema) is not int or schema < 1:
-        raise VerificationFailed(f"{path}: not the manifest of an artifact (it says no schema_version)")
+    schema = schema_of(path, value)
     if schema > SCHEMA_VERSION:
         raise VerificationFailed(
             f"{path}: made by a newer instatune-deploy (schema {schema}); this one reads up to {SCHEMA_VERSION}"
@@ -332,8 +329,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _validated(path: Path, value: dict[str, Any]) -> Manifest:
-    if not untouched(value):
-        raise VerificationFailed(f"{path}: damaged or edited: its content does not match its own checksum")
+    break_seal(path, value)
     try:
         return Manifest.model_validate(value)
     except ValidationError as error:

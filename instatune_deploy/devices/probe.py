@@ -102,7 +102,7 @@ class Probe:
         shared = self._shared(run)
         with ExitStack() as stack:
             try:
-                beside = self._reference(run)  # before the peak is looked for: it is no part of what is measured
+                beside = self._reference(run)  # before the peak begins anew: loading it is no part of that
                 watched = memory.forget_peak()
                 session = stack.enter_context(closing(self.open(graph, run)))
                 said = session.describe()

@@ -165,8 +165,10 @@ def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Term
         return bf16, teacher, key, work / "supernets" / key
 
     # one that is finished is taken as it is: it may come from a host that computes in another precision
-    finished = (found for found in map(of, (here, not here)) if (found[-1] / DONE).is_file())
-    bf16, teacher, key, folder = next(finished, None) or of(here)
+    chosen = of(here)
+    if not (chosen[-1] / DONE).is_file() and ((other := of(not here))[-1] / DONE).is_file():
+        chosen = other
+    bf16, teacher, key, folder = chosen
     with alone(folder, "super-network", terminal):
         if not (folder / DONE).is_file():
             if teacher is not None:

@@ -12,10 +12,10 @@ from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.profile import Device, load_profile, resolve
 from instatune_deploy.errors import BadInput, UserError, clear_os_errors
 from instatune_deploy.pipeline.handover import Handover
+from instatune_deploy.pipeline.inputs import load_pipeline
 from instatune_deploy.resources import find_resource
 from instatune_deploy.yamlfile import load_yaml
 
-PIPELINES, PIPELINE = "pipelines", "pipeline"
 IS_MATRIX = re.compile(r"^targets:", re.MULTILINE)
 
 
@@ -33,17 +33,15 @@ class Target:
 def load_pipeline_or_matrix(name: str) -> tuple[PipelineSettings, MatrixSettings | None]:
     """The settings of a pipeline; and of the matrix, when that is what the file is. A matrix's pipeline is a file beside it, or
     anything that `--pipeline` may be."""
-    path = find_resource(PIPELINES, name, PIPELINE)
+    path = find_resource("pipelines", name, "pipeline")
     with clear_os_errors(f"{path}: cannot be read"):
         text = path.read_text(encoding="utf-8", errors="replace")
     if not IS_MATRIX.search(text):
-        return load_yaml(path, PipelineSettings), None
+        return load_pipeline(name), None
     matrix = load_yaml(path, MatrixSettings)
     beside = path.parent / matrix.pipeline
-    inner = (
-        beside if beside.suffix in {".yaml", ".yml"} and beside.is_file() else find_resource(PIPELINES, matrix.pipeline, PIPELINE)
-    )
-    return load_yaml(inner, PipelineSettings), matrix
+    is_beside = beside.suffix in {".yaml", ".yml"} and beside.is_file()
+    return load_pipeline(str(beside) if is_beside else matrix.pipeline), matrix
 
 
 def targets_of(devices: Sequence[str], budget: Budget | None, handover: Handover, tokens: int) -> list[Target]:
