@@ -26,7 +26,7 @@ benchmarks: $(VENV)/installed
 	for name in carve repeat neighbour throughput runtimes; do $(BIN)/python -m benchmarks.profile.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.finetune.cost
 	for name in sharing peers macs; do $(BIN)/python -m benchmarks.finetune.$$name --members 2 || exit 1; done
-	$(BIN)/python -m benchmarks.finetune.ablation --members 2 --subject tweets
+	$(BIN)/python -m benchmarks.finetune.ablation --members 2
 	for name in pool effort predictors budgets; do $(BIN)/python -m benchmarks.search.$$name || exit 1; done
 	[ -z "$(HAT)" ] || $(BIN)/python -m benchmarks.search.hat --data $(HAT)
 	$(MAKE) benchmarks-readme

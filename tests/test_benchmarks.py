@@ -354,17 +354,17 @@ def test_what_is_the_default_already_is_not_ablated() -> None:
     assert teachers == {"never": "default", "first epoch": "teacher first epoch", "throughout": "teacher throughout"}
 
 
-def test_points_lost_are_medians_of_differences_within_a_seed() -> None:
-    half = {
-        "default": [0.80, 0.82, 0.84],
-        "without distillation": [0.79, 0.80, 0.85],
-        "without ordering": [0.70, 0.72, 0.74],
-        "with correction": [0.79, 0.84, 0.86],
-        "without the full network first": [0.78, 0.80, 0.81],
-        "teacher first epoch": [0.81, 0.82, 0.84],
-        "teacher throughout": [0.82, 0.85, 0.84],
-    }
+def test_points_lost_are_medians_of_differences_within_a_subject_and_a_seed() -> None:
     teachers = {"never": "default", "first epoch": "teacher first epoch", "throughout": "teacher throughout"}
+    half = {
+        ("a", "default"): [0.80, 0.82, 0.84],
+        ("a", "without distillation"): [0.79, 0.80, 0.85],
+        ("a", "without ordering"): [0.70, 0.72, 0.74],
+        ("a", "with correction"): [0.79, 0.84, 0.86],
+        ("a", "without the full network first"): [0.78, 0.80, 0.81],
+        ("a", "teacher first epoch"): [0.81, 0.82, 0.84],
+        ("a", "teacher throughout"): [0.82, 0.85, 0.84],
+    }
     summary = ablation.summarised(half, teachers)
     lost = summary["points_lost_without"]
     expected = {"distillation": 1.0, "ordering": 10.0, "the full network first": 2.0}
@@ -372,6 +372,11 @@ def test_points_lost_are_medians_of_differences_within_a_seed() -> None:
     assert summary["points_brought_with"] == {"correction": 2.0}
     assert summary["teacher_brings_points"] == {"first epoch": 0.0, "throughout": 2.0}
     assert summary["why"] == "the default recipe has none: sandwich, teacher"
+    # the second subject is twenty points worse with everything, and loses nothing without ordering
+    other = {("b", name): [value - 0.2 for value in half["a", name]] for _, name in half}
+    other["b", "without ordering"] = other["b", "default"]
+    lost = ablation.summarised({**half, **other}, teachers)["points_lost_without"]
+    assert lost == {**expected, "ordering": 5.0, "sandwich": None, "teacher": None}
 
 
 def test_macs_saved_are_medians_over_seeds() -> None:

@@ -2,7 +2,7 @@
 
 Accuracy at the architectures of 0.5 of the full model's latency (others beside it), on the validation and test rows together,
 for none of them chose anything. The correction is part of no default recipe: what it brings is shown beside.
-One subject, movies where none is said. ``python -m benchmarks.finetune.ablation``
+``python -m benchmarks.finetune.ablation``
 """
 
 from __future__ import annotations
@@ -31,38 +31,40 @@ TEACHER: dict[str, dict[str, Any]] = {
     "throughout": {"teacher": "train", "teacher_epochs": None},
 }
 HALF = "0.5"
-Losses = dict[str, list[float]]
+Losses = dict[tuple[str, str], list[float]]
 
 
 def ablation(bench: Bench) -> None:
     """Train the super-network without each ingredient, and with a teacher or without."""
-    subject = bench.subjects[0]
-    recipes, teachers = variants(pipeline(subject, {}, bench.work).finetune)
+    recipes, teachers = variants(pipeline(bench.subjects[0], {}, bench.work).finetune)
     chosen = {"full": [bench.full], **{str(target): items for target, items in bench.at_targets.items()}}
     of_all = [item for items in chosen.values() for item in items]
     wanted = dict.fromkeys(SPLITS, of_all)
     trainings = {
-        name: [bench.supernet(subject, seed, **changes) for seed in range(bench.seeds)] for name, changes in recipes.items()
+        (subject, name): [bench.supernet(subject, seed, **changes) for seed in range(bench.seeds)]
+        for subject in bench.subjects
+        for name, changes in recipes.items()
     }
     bench.workshop.make([Need(item, wanted) for items in trainings.values() for item in items])
 
-    def accuracies(name: str, items: list[Architecture]) -> list[float]:
+    def accuracies(subject: str, name: str, items: list[Architecture]) -> list[float]:
         """By seed, the mean over the architectures."""
-        return [statistics.fmean(bench.workshop.made(made).pooled(item) for item in items) for made in trainings[name]]
+        return [statistics.fmean(bench.workshop.made(made).pooled(item) for item in items) for made in trainings[subject, name]]
 
+    half = {key: accuracies(*key, chosen[HALF]) for key in trainings}
     rows: list[dict[str, Any]] = []
-    half = {name: accuracies(name, chosen[HALF]) for name in recipes}
-    for name in recipes:
-        found = _differences(half[DEFAULT], half[name])
+    for subject, name in trainings:
+        found = _differences(half[subject, DEFAULT], half[subject, name])
         rows.append(
             {
+                "subject": subject,
                 "recipe": name,
-                **{f"{where} %": median_points(accuracies(name, items)) for where, items in chosen.items()},
+                **{f"{where} %": median_points(accuracies(subject, name, items)) for where, items in chosen.items()},
                 f"lost at {HALF}, points": points(statistics.median(found)),
                 "by seed": each_points(found),
             }
         )
-    bench.report("ablation", rows, summarised(half, teachers), recipes=recipes, ablated_on=subject, members=bench.members)
+    bench.report("ablation", rows, summarised(half, teachers), recipes=recipes, members=bench.members)
 
 
 def variants(default: FinetuneSettings) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -87,15 +89,23 @@ def variants(default: FinetuneSettings) -> tuple[dict[str, dict[str, Any]], dict
 
 
 def summarised(half: Losses, teachers: dict[str, str]) -> dict[str, Any]:
-    """Points lost without each ingredient, and what a teacher brings: medians over seeds of differences within a seed.
+    """Points lost without each ingredient, and what a teacher brings: medians over subjects and seeds of differences within both.
 
-    half: accuracy at half the latency, by recipe and seed, 0 to 1
+    half: accuracy at half the latency, by subject and recipe, then by seed, 0 to 1
     """
-    lost = {name: _differences(half[DEFAULT], half[f"without {name}"]) if f"without {name}" in half else None for name in WITHOUT}
-    never = half[teachers["never"]]
-    lost["teacher"] = None if teachers["never"] == DEFAULT else _differences(half[DEFAULT], never)
-    brought = {name: _differences(half[recipe], never) for name, recipe in teachers.items() if name != "never"}
-    added = {name: _differences(half[f"with {name}"], half[DEFAULT]) for name in WITH if f"with {name}" in half}
+    subjects = list(dict.fromkeys(subject for subject, _ in half))
+
+    def apart(first: str, second: str) -> list[float]:
+        return [each for subject in subjects for each in _differences(half[subject, first], half[subject, second])]
+
+    def known(name: str) -> bool:
+        return all((subject, name) in half for subject in subjects)
+
+    lost = {name: apart(DEFAULT, f"without {name}") if known(f"without {name}") else None for name in WITHOUT}
+    never = teachers["never"]
+    lost["teacher"] = None if never == DEFAULT else apart(DEFAULT, never)
+    brought = {name: apart(recipe, never) for name, recipe in teachers.items() if name != "never"}
+    added = {name: apart(f"with {name}", DEFAULT) for name in WITH if known(f"with {name}")}
     missing = [name for name, found in lost.items() if found is None]
     return {
         "points_lost_without": {name: found and median_points(found) for name, found in lost.items()},

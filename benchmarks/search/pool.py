@@ -2,7 +2,7 @@
 
 The default pipeline's super-network is fine-tuned; of every architecture the latency is measured in both runtimes (fp32, one
 thread, one row of 128 tokens) and the accuracy on the validation rows. What was measured is kept in a store, so one that was
-stopped goes on; the finished pool is one Parquet file, which the other benchmarks read. Let nothing else run meanwhile.
+stopped goes on; the finished pool is one Parquet file, which the other benchmarks read. Let nothing else run until it says so.
 ``python -m benchmarks.search.pool``
 """
 
@@ -150,18 +150,23 @@ def bench_of(work: Path, laboratory: Laboratory, terminal: Terminal) -> Bench:
 
 
 def measured(bench: Bench, genotypes: np.ndarray) -> dict[tuple[int, ...], dict[str, Point]]:
-    """By genotype and runtime; those left out that are not to be believed. Accuracy is that of ONNX Runtime's graph: it runs
-    rows of like length together on all cores, and in fp32 both runtimes decide alike."""
+    """By genotype and runtime; those left out that are not to be believed.
+
+    All latencies first: only these need a quiet machine. Accuracy is that of ONNX Runtime's graph: it runs rows of like length
+    together on all cores, and in fp32 both runtimes decide alike.
+    """
     space, found = bench.supernet.space, dict[tuple[int, ...], dict[str, Point]]()
-    accurate = bench.device.runs[0]
-    with click.progressbar(genotypes, label="measured", show_pos=True) as bar:
-        for row in bar:
-            architecture = space.decode(row)
-            latencies = {run: bench.latency(architecture, run) for run in bench.device.runs}
-            if all(item.believed for item in latencies.values()):
-                accuracy, macs = bench.accuracy(architecture, accurate, "validation"), bench.macs(architecture)
-                points = {run.runtime: Point(architecture, run, item, accuracy, macs) for run, item in latencies.items()}
-                found[tuple(row.tolist())] = points
+    with click.progressbar(genotypes, label="latencies", show_pos=True) as bar:
+        latencies = {
+            tuple(row.tolist()): {run: bench.latency(space.decode(row), run) for run in bench.device.runs} for row in bar
+        }
+    click.echo("every latency is measured: other work no longer disturbs")
+    believed = {row: items for row, items in latencies.items() if all(item.believed for item in items.values())}
+    with click.progressbar(believed.items(), label="accuracies", length=len(believed), show_pos=True) as rest:
+        for row, items in rest:
+            architecture = space.decode(np.array(row))
+            accuracy, macs = bench.accuracy(architecture, bench.device.runs[0], "validation"), bench.macs(architecture)
+            found[row] = {run.runtime: Point(architecture, run, item, accuracy, macs) for run, item in items.items()}
     return found
 
 
