@@ -14,6 +14,8 @@ from instatune_deploy.devices.latency import SHARES
 from instatune_deploy.devices.plan import package_of
 
 FILE_NAME = "README.md"
+PICTURE = "front.png"
+"""Shown in the card where there is one: the front that the network was chosen from."""
 TEXT = """\
 ---
 {header}---
@@ -25,7 +27,7 @@ A sub-network of a fine-tuned super-network, chosen for its latency on one kind 
 | | |
 | --- | --- |
 {facts}
-
+{picture}
 ## Use it
 
 {use}
@@ -74,6 +76,7 @@ def card(folder: Path, manifest: Manifest) -> str:
         task=manifest.task.replace("-", " "),
         device=manifest.device,
         facts="\n".join(f"| {name} | {value} |" for name, value in _facts(manifest).items()),
+        picture=_picture(manifest) if (folder / PICTURE).is_file() else "",
         use=use.format(package=package_of(manifest.deployment.run)),
         package=package_of(manifest.deployment.run),
         files="\n".join(files),
@@ -107,6 +110,12 @@ def _facts(manifest: Manifest) -> dict[str, str]:
         "labels": ", ".join(manifest.labels),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _picture(manifest: Manifest) -> str:
+    chosen = f"this one: {manifest.latency_ms.statistic_ms(manifest.statistic):.2f} ms, {manifest.accuracy.validation:.1%}"
+    beside = f"the full model: {manifest.baseline.latency_ms:.2f} ms, {manifest.baseline.accuracy:.1%}"
+    return f"\n![Accuracy against latency of every network measured ({chosen}; {beside})]({PICTURE})\n"
 
 
 def _vocabulary(manifest: Manifest) -> str:

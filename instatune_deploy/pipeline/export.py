@@ -17,6 +17,7 @@ from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, UserError, VerificationFailed
 from instatune_deploy.pipeline.bench import Bench, Point
 from instatune_deploy.pipeline.objectives import latency_ms
+from instatune_deploy.pipeline.picture import draw_search
 from instatune_deploy.pipeline.results import SearchResult, ranked
 from instatune_deploy.pipeline.search import Searcher
 from instatune_deploy.tasks.references import is_on_hub
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from instatune_deploy.devices.deployment import Deployment, Measurement
 
 SAMPLE_ROWS = 32
-ARTIFACT_REVISION = 2
+ARTIFACT_REVISION = 3
 """Raised when an artifact holds something else than before: one of before is made anew. 2: programs and a card."""
 ATTEMPTS = 5
 ACCURACY_TOLERANCE = 0.01
@@ -134,6 +135,7 @@ def _make(
     opened: tuple[str, ...],
     check: Callable[[Manifest], object],
 ) -> Exported:
+    from instatune_deploy.artifact.card import PICTURE
     from instatune_deploy.artifact.write import draft
 
     bench, device = searcher.bench, searcher.device
@@ -158,6 +160,7 @@ def _make(
         terminal.result(f"measured again on the finished files, each time in a fresh process: {took} ms ({searcher.statistic})")
         manifest = _manifest(searcher, result, point, artifact, measured, accuracy, parity, opened)
         check(manifest)
+        draw_search(artifact.folder / PICTURE, searcher, result, full_point(result, bench), point)
         artifact.finish(manifest)
     from instatune_deploy.artifact.manifest import read_manifest
 

@@ -58,6 +58,13 @@ def test_a_person_reads_the_promise(tmp_path: Path) -> None:
     assert f"| `model.onnx` | {(tmp_path / 'a' / 'model.onnx').stat().st_size} |" in text
 
 
+def test_the_front_is_shown_where_there_is_a_picture_of_it(tmp_path: Path) -> None:
+    assert "front.png" not in card(tmp_path, tiny_manifest())
+    (tmp_path / "front.png").write_bytes(b"a picture")
+    text = card(tmp_path, tiny_manifest())
+    assert "(this one: 4.00 ms, 87.5%; the full model: 8.00 ms, 90.0%)](front.png)" in text
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.artifact.samples import Samples
@@ -51,6 +52,13 @@ def test_predict_without_a_text_says_how_it_is_used(finished: Place) -> None:
     done = run(finished.artifact, "predict.py")
     assert done.returncode == 1
     assert 'python predict.py "A text."' in done.stderr
+
+
+def test_the_card_shows_the_front(finished: Place) -> None:
+    assert "](front.png)" in (finished.artifact / "README.md").read_text(encoding="utf-8")
+    with Image.open(finished.artifact / "front.png") as picture:
+        picture.load()
+        assert picture.width > 600
 
 
 def test_preprocessing_is_described(finished: Place) -> None:
