@@ -95,6 +95,9 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "finetune-macs": ("finetune-macs", finetune_macs),
     "finetune-ablation": ("finetune-ablation", rows),
     "search-hat": ("search-hat", rows),
+    "search-predictors": ("search-predictors", rows),
+    "search-effort": ("search-effort", rows),
+    "search-budgets": ("search-budgets", rows),
 }
 """By marker: the result it is made from, and how."""
 

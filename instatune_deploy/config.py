@@ -134,7 +134,9 @@ class FinetuneSettings(Settings):
     importance: Literal["taylor", "fisher", "second-order", "weight-norm"] = Field(
         "fisher", description="what orders heads and neurons, so that smaller networks keep what matters"
     )
-    importance_rows: int = Field(256, ge=0, description="training rows that order heads and neurons; 0 leaves their order")
+    importance_rows: int = Field(
+        256, ge=0, description="training rows that order heads and neurons; 0 leaves their order (weight-norm needs none)"
+    )
     full_epochs: float = Field(
         0.4,
         ge=0,
@@ -157,7 +159,14 @@ class FinetuneSettings(Settings):
             )
         if self.teacher is not None and self.gamma == 0:
             raise ValueError("with gamma 0 the teacher is never asked: leave it out, or raise gamma")
+        if self.correct_prefixes and not self.importance_rows:
+            raise ValueError("correct_prefixes needs importance_rows to fit to: raise them")
         return self
+
+    @property
+    def orders(self) -> bool:
+        """Whether heads and neurons are ordered by importance."""
+        return self.importance_rows > 0 or self.importance == "weight-norm"
 
 
 class SearchSettings(Settings):

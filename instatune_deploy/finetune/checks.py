@@ -29,6 +29,11 @@ def check_recipe(model: PreTrainedModel, args: TrainingArguments, settings: Fine
     switched_on = "is_activation_checkpointing" if hasattr(model, "is_activation_checkpointing") else "is_gradient_checkpointing"
     if args.gradient_checkpointing or getattr(model, switched_on):
         raise BadInput("gradient checkpointing would recompute another sub-network than the one that ran: switch it off")
+    if args.torch_compile:
+        raise BadInput("torch_compile would compile every sub-network anew: switch it off")
+    if args.fsdp or args.deepspeed:
+        how = "fsdp" if args.fsdp else "deepspeed"
+        raise BadInput(f"{how} splits the weights that sub-networks are views of: start several processes without it")
     if getattr(model.config, "num_labels", 2) < 2 and model.get_output_embeddings() is None:
         raise BadInput("the model has one label (a regression): distillation needs at least two classes")
     if getattr(model.config, "problem_type", None) == "multi_label_classification":

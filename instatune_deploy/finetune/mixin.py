@@ -199,6 +199,8 @@ class SuperNetworkMixin(CommonMixin):
 
     def _importance_batches(self) -> list[Inputs]:
         dataset = self.train_dataset  # type: ignore[attr-defined]
+        if not self.settings.importance_rows:
+            return []
         if dataset is None:
             raise BadInput("ordering by importance needs a train_dataset; settings.importance_rows=0 leaves the order")
         size = self.args.per_device_train_batch_size
@@ -274,7 +276,7 @@ class _Hooks(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # a training continued at this very step was stopped before it: the checkpoint is not ordered yet
-        if state.global_step == self.trainer._ordering_step and self.trainer.settings.importance_rows:
+        if state.global_step == self.trainer._ordering_step and self.trainer.settings.orders:
             self.trainer.order_by_importance()
 
 

@@ -214,11 +214,12 @@ def _train(
         checkpoints.mkdir(parents=True, exist_ok=True)
         rows = training_rows(inputs)
         space = _space(network, inputs, rows, folder, seed)
-        if settings.importance_rows and last_checkpoint(checkpoints) is None:
+        if settings.orders and last_checkpoint(checkpoints) is None:
             per_epoch, steps = steps_of(inputs)
             first = ordering_step(settings.full_epochs, per_epoch, steps, settings.max_steps is not None)
             used = min(settings.importance_rows, len(rows))
-            terminal.result(f"heads and neurons will be ordered by importance on {used} rows after {first} of {steps} steps")
+            of = f"importance on {used} rows" if used else "the size of their weights"
+            terminal.result(f"heads and neurons will be ordered by {of} after {first} of {steps} steps")
         taught = "" if teacher is None else ", with a teacher"
         terminal.result(f"fine-tuning on {len(rows)} rows, {'bf16' if bf16 else 'float32'}, sampler {settings.sampler}{taught}")
         with progress(inputs, terminal) as report:

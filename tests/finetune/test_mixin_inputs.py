@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoModelForQuestionAnswering, TrainingArgum
 
 from instatune_deploy.config import SpaceSettings
 from instatune_deploy.errors import BadInput
+from instatune_deploy.finetune.checks import check_recipe
 from instatune_deploy.finetune.mixin import SuperNetworkTrainer
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.supernet.space import SearchSpace
@@ -97,6 +98,22 @@ def test_gradient_checkpointing(build: Any, tiny_model: Any) -> None:
     tiny_model.gradient_checkpointing_enable()
     with pytest.raises(BadInput, match="switch it off"):
         build(model=tiny_model)
+
+
+def test_what_compiles_or_splits_the_model(build: Any, tiny_model: Any, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^torch_compile would compile every sub-network anew: switch it off$"):
+        build(args={"torch_compile": True})
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    for name, value in (("fsdp", ["full_shard"]), ("deepspeed", {"zero_optimization": {}})):
+        setattr(arguments, name, value)  # they need several processes to be set when the arguments are made
+        with pytest.raises(BadInput, match=f"^{name} splits the weights that sub-networks are views of: start several"):
+            check_recipe(tiny_model, arguments, recipe())
+        setattr(arguments, name, None)
+
+
+def test_layers_by_importance_without_rows(build: Any) -> None:
+    with pytest.raises(BadInput, match=r"^rows of data are needed to see what heads, neurons and layers are worth"):
+        build(space=SpaceSettings(preset="wide", keep_layers="importance"), settings=recipe(importance_rows=0))
 
 
 def test_the_full_network_alone_for_the_whole_training(build: Any) -> None:

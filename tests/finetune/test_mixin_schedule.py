@@ -20,16 +20,16 @@ EPOCH_AND_A_QUARTER = {"max_steps": -1, "num_train_epochs": 1.25}
 
 def test_heads_and_neurons_are_ordered_before_the_first_step(build: Any, make_model: Any) -> None:
     changed = {}
-    for rows in (0, 16):
-        trainer = build(args={"learning_rate": 1e-12}, settings=recipe(importance_rows=rows))
+    for rows, importance in ((0, "fisher"), (16, "fisher"), (0, "weight-norm")):  # norms of weights need no rows
+        trainer = build(args={"learning_rate": 1e-12}, settings=recipe(importance_rows=rows, importance=importance))
         trainer.train()
         before = make_model(**NO_DROPOUT).state_dict()
         name = "bert.encoder.layer.0.intermediate.dense.weight"
-        changed[rows] = not torch.allclose(trainer.model.state_dict()[name], before[name])
+        changed[rows, importance] = not torch.allclose(trainer.model.state_dict()[name], before[name])
         # the same rows of the matrix, in another order
         for found, expected in zip(trainer.model.state_dict()[name].sum(1).sort()[0], before[name].sum(1).sort()[0], strict=True):
             assert float(found) == pytest.approx(float(expected), abs=1e-5)
-    assert changed == {0: False, 16: True}
+    assert changed == {(0, "fisher"): False, (16, "fisher"): True, (0, "weight-norm"): True}
 
 
 class Watched(SuperNetworkTrainer):

@@ -136,6 +136,8 @@ def test_says_when_it_will_order(write: Callable[..., Path], capsys: pytest.Capt
     # 80 rows, 16 a batch
     finetuned(write(max_steps=None, epochs=1.5, full_epochs=1.0))
     assert "on 32 rows after 5 of 8 steps" in capsys.readouterr().err
+    finetuned(write(importance="weight-norm", importance_rows=0))
+    assert "heads and neurons will be ordered by the size of their weights after 2 of 10 steps" in capsys.readouterr().err
 
 
 def test_settings_that_contradict_each_other(write: Callable[..., Path]) -> None:
@@ -143,6 +145,8 @@ def test_settings_that_contradict_each_other(write: Callable[..., Path]) -> None
         load_pipeline(str(write(max_steps=None, epochs=0.25)))
     with pytest.raises(BadInput, match="with gamma 0 the teacher is never asked: leave it out, or raise gamma"):
         load_pipeline(str(write(teacher="train", gamma=0)))
+    with pytest.raises(BadInput, match="correct_prefixes needs importance_rows to fit to: raise them"):
+        load_pipeline(str(write(correct_prefixes=True, importance_rows=0)))
 
 
 def test_several_processes_are_refused_before_one_waits_for_another(
