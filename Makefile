@@ -1,15 +1,18 @@
 # make demo    install, then fine-tune, search and deploy the default pipeline
 # make test    install with what tests need, then lint, type-check and test everything
-# Both install into .venv with pip as it is configured here (index, proxy, find-links).
+# make optimum ARTIFACTS="..."    load artifacts with optimum-onnx and optimum-intel, in an environment of their own (2 GB)
+# All install with pip as it is configured here (index, proxy, find-links).
 
 PYTHON ?= python3
 VENV ?= .venv
 DEVICE ?= xeon-cpu
 BUDGET ?= 20ms
+OPTIMUM_VENV ?= .venv-optimum
+ARTIFACTS ?= $(dir $(wildcard artifacts/*/manifest.json))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow benchmarks benchmarks-readme schema clean
+.PHONY: demo test test-slow optimum benchmarks benchmarks-readme schema clean
 
 demo: $(VENV)/installed
 	$(BIN)/instatune-deploy --device $(DEVICE) --budget $(BUDGET)
@@ -19,6 +22,9 @@ test: $(VENV)/installed-for-tests
 
 test-slow: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -m slow
+
+optimum: $(OPTIMUM_VENV)/installed
+	$(OPTIMUM_VENV)/bin/python tests/optimum/load.py $(ARTIFACTS)
 
 # Everything the README quotes, measured anew. Let nothing else run meanwhile. HAT=FOLDER: where HAT's tables are.
 benchmarks: $(VENV)/installed
@@ -46,10 +52,15 @@ $(VENV)/installed-for-tests: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --quiet --editable '.[test]'
 	touch $@ $(VENV)/installed
 
+$(OPTIMUM_VENV)/installed: tests/optimum/requirements.txt
+	$(PYTHON) -m venv $(OPTIMUM_VENV)
+	$(OPTIMUM_VENV)/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	touch $@
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(OPTIMUM_VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -186,8 +186,11 @@ def export(**options: Any) -> None:
 
 @main.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--device", metavar="NAME", help="Hardware profile (or a YAML file) that this host must be, and that must run it so."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
-def verify(artifact: Path, as_json: bool) -> None:
+def verify(artifact: Path, device: str | None, as_json: bool) -> None:
     """Check an artifact: checksums, parity on its samples, and its budget measured again on this host.
 
     ARTIFACT: its folder, or the zip file of it. Exit code 0: all is well; 4: it is not what its manifest says; 5: this host is
@@ -196,10 +199,12 @@ def verify(artifact: Path, as_json: bool) -> None:
     from instatune_deploy.artifact.verify import opened
     from instatune_deploy.artifact.verify import verify as verify_artifact
     from instatune_deploy.artifact.words import refused, said
+    from instatune_deploy.devices.host import this_host
+    from instatune_deploy.devices.profile import load_profile, resolve
 
     try:
         with opened(artifact) as folder:
-            report = verify_artifact(folder)
+            report = verify_artifact(folder, device=None if device is None else resolve(load_profile(device), this_host()))
     except UserError as error:
         if as_json:
             click.echo(refused(artifact, error))

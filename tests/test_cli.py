@@ -403,6 +403,13 @@ def test_verify_a_changed_manifest(folder: Path) -> None:
     assert "damaged" in refused("verify", "made", code=4)
 
 
+def test_verify_as_a_device(folder: Path) -> None:
+    make_artifact(folder / "made", budget=None)
+    assert run("verify", "made", "--device", "generic-cpu").stdout.startswith("ok      device: this host is 'generic-cpu'\n")
+    assert "'arm-edge-cpu' cannot be served by this host: it needs " in refused("verify", "made", "--device", "arm-edge-cpu")
+    assert refused("verify", "made", "--device", "nowhere").startswith("unknown hardware profile 'nowhere'; there are: ")
+
+
 def test_verify_a_whole_artifact(folder: Path) -> None:
     make_artifact(folder / "made", budget=None)
     result = run("verify", "made")

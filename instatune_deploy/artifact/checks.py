@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -156,15 +156,22 @@ def break_seal(path: Path, value: dict[str, Any]) -> None:
         raise VerificationFailed(f"{path}: damaged or edited: its content does not match its own checksum")
 
 
-def checked(folder: Path, manifest: Described, remeasure: Callable[[], Measured], fingerprint: str) -> Report:
+def checked(
+    folder: Path,
+    manifest: Described,
+    remeasure: Callable[[], Measured],
+    fingerprint: str,
+    before: Sequence[Check] = (),
+) -> Report:
     """Check checksums, then parity on the sample rows, then the budget; a graph that is not the one written is not loaded.
 
-    remeasure: measures the graph anew, in a process of its own; fingerprint: of this host (`Host.fingerprint`)
+    remeasure: measures the graph anew, in a process of its own; fingerprint: of this host (`Host.fingerprint`); before: what
+    was checked already
 
     Failed checks stand in the report. Raised are ``BadInput`` (a file that cannot be read, or a host that cannot run it, such
     as a CPU without the precision) and ``VerificationFailed`` (samples that cannot be believed, a graph that breaks off).
     """
-    checks = check_files(folder, manifest)
+    checks = [*before, *check_files(folder, manifest)]
     if all(check.ok for check in checks):
         checks.append(_check_parity(folder, manifest))
     if all(check.ok for check in checks):

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from instatune_deploy.archives import unpack
-from instatune_deploy.artifact.checks import Report, checked
-from instatune_deploy.artifact.manifest import read_manifest
+from instatune_deploy.artifact.checks import Check, Report, checked
+from instatune_deploy.artifact.manifest import Manifest, read_manifest
 from instatune_deploy.artifact.remeasure import remeasure
 from instatune_deploy.config import TimingSettings
 from instatune_deploy.devices.deployment import Deployment, Measurement
 from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.profile import Device
 
 Remeasure = Callable[[Path, Deployment, str, TimingSettings], Measurement]
 
@@ -30,14 +31,32 @@ def opened(artifact: Path) -> Iterator[Path]:
         yield Path(scratch) / "artifact"
 
 
-def verify(folder: Path, remeasure: Remeasure = remeasure) -> Report:
+def verify(folder: Path, remeasure: Remeasure = remeasure, device: Device | None = None) -> Report:
     """See `checks.checked`. ``BadInput`` when there is no artifact; ``VerificationFailed`` for a manifest not to be believed.
 
-    ``remeasure`` is replaced in tests.
+    device: what this host is to be for it: whether its profile runs what the artifact is, is checked too, and the budget is
+    measured by its protocol; else by the manifest's. ``remeasure`` is replaced in tests.
     """
     manifest = read_manifest(folder)
+    name, timing = (manifest.device, manifest.timing) if device is None else (device.name, device.timing)
 
     def anew() -> Measurement:
-        return remeasure(folder, manifest.deployment, manifest.device, manifest.timing)
+        return remeasure(folder, manifest.deployment, name, timing)
 
-    return checked(folder, manifest, anew, this_host().fingerprint)
+    first = [] if device is None else [_check_device(manifest, device)]
+    return checked(folder, manifest, anew, this_host().fingerprint, first)
+
+
+def _check_device(manifest: Manifest, device: Device) -> Check:
+    """Whether the device runs models as the artifact is run, at its shape."""
+    deployment = manifest.deployment
+    made_for = "" if manifest.device == device.name else f"; it was made for '{manifest.device}'"
+    if deployment.run not in device.runs:
+        runs = "; ".join(map(str, device.runs))
+        return Check("device", False, f"'{device.name}' runs {runs}, and the artifact is of {deployment.run}{made_for}")
+    # rows that are never longer than a device's shape have a shape of their own
+    if deployment.batch_size != device.batch_size or deployment.sequence_length > device.sequence_length:
+        its = f"batch {device.batch_size}, {device.sequence_length} tokens"
+        has = f"batch {deployment.batch_size}, {deployment.sequence_length} tokens"
+        return Check("device", False, f"'{device.name}' has {its}, and the artifact {has}{made_for}")
+    return Check("device", True, f"this host is '{device.name}'{made_for}")

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from instatune_deploy.artifact import checks as module
-from instatune_deploy.artifact.checks import Report
+from instatune_deploy.artifact.checks import Check, Report
 from instatune_deploy.artifact.manifest import FileEntry, read_manifest
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.artifact.verify import verify
+from instatune_deploy.config import ProfileSettings, RunSettings
+from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.profile import Device, resolve
 from instatune_deploy.digests import file_sha256
 from instatune_deploy.errors import BadInput, TooNoisy, VerificationFailed
 
@@ -29,6 +32,7 @@ FILES = [
     "verify.pyz",
     "README.md",
 ]
+PATIENT = QUICK.model_copy(update={"max_windows": 40})
 IR_FILES = ["openvino_model.xml", "openvino_model.bin"]
 
 
@@ -47,6 +51,41 @@ def test_a_good_artifact_passes_every_check(artifact: Path) -> None:
     assert remeasure.asked == (artifact, tiny_deployment(manifest.runtime), "generic-cpu", QUICK), "as the manifest says"
     assert report.checks[-1].detail == "p90 19.9 ms keeps the budget of 20 ms (promised: 4 ms)"
     assert report.to_json()["checks"][-1] == {"name": "budget", "ok": True, "detail": report.checks[-1].detail}
+
+
+def device(name: str = "generic-cpu", **changes: Any) -> Device:
+    runs = [RunSettings(runtime="onnxruntime", precision="fp32"), RunSettings(runtime="openvino", precision="fp32")]
+    settings = {"description": "any", "runs": runs, "threads": 1, "timing": PATIENT, **changes}
+    return resolve(ProfileSettings(name=name, **settings), this_host())
+
+
+def test_a_device_is_checked_first_and_its_protocol_used(artifact: Path) -> None:
+    remeasure = FakeRemeasure(p90_ms=19.9)
+    report = verify(artifact, remeasure, device())
+    assert report.ok
+    assert report.checks[0] == Check("device", True, "this host is 'generic-cpu'")
+    assert remeasure.asked == (artifact, tiny_deployment(read_manifest(artifact).runtime), "generic-cpu", PATIENT)
+    report = verify(artifact, remeasure, device("another"))
+    assert report.ok
+    assert report.checks[0].detail == "this host is 'another'; it was made for 'generic-cpu'"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"batch_size": 2}, "'other' has batch 2, 128 tokens, and the artifact batch 1, 8 tokens; it was made for 'generic-cpu'"),
+        ({"sequence_length": 4}, "'other' has batch 1, 4 tokens, and the artifact batch 1, 8 tokens; it was made for "),
+        ({"runs": [RunSettings(runtime="onnxruntime", precision="int8")]}, "'other' runs onnxruntime int8, 1 thread, and the "),
+    ],
+)
+def test_a_device_that_does_not_run_it_so(onnx_artifact: Path, changes: dict[str, Any], says: str) -> None:
+    remeasure = FakeRemeasure(p90_ms=1.0)
+    report = verify(onnx_artifact, remeasure, device("other", **changes))
+    assert failed(report) == ["device"]
+    assert report.checks[0].detail.startswith(says)
+    assert remeasure.asked is None  # nothing is measured that would prove nothing
+    with pytest.raises(VerificationFailed, match="device: 'other' "):
+        report.raise_if_failed()
 
 
 def test_the_budget_is_really_measured_again(onnx_artifact: Path) -> None:
