@@ -34,6 +34,7 @@ benchmarks: $(VENV)/installed
 	for name in sharing peers macs; do $(BIN)/python -m benchmarks.finetune.$$name --members 2 || exit 1; done
 	$(BIN)/python -m benchmarks.finetune.ablation --members 2
 	for name in pool effort predictors budgets; do $(BIN)/python -m benchmarks.search.$$name || exit 1; done
+	for name in startup speedup peers promise; do $(BIN)/python -m benchmarks.artifact.$$name || exit 1; done
 	[ -z "$(HAT)" ] || $(BIN)/python -m benchmarks.search.hat --data $(HAT)
 	$(MAKE) benchmarks-readme
 
@@ -52,7 +53,7 @@ $(VENV)/installed-for-tests: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --quiet --editable '.[test]'
 	touch $@ $(VENV)/installed
 
-$(OPTIMUM_VENV)/installed: tests/optimum/requirements.txt
+$(OPTIMUM_VENV)/installed: benchmarks/environments/optimum.txt
 	$(PYTHON) -m venv $(OPTIMUM_VENV)
 	$(OPTIMUM_VENV)/bin/python -m pip --disable-pip-version-check install --quiet -r $<
 	touch $@

@@ -70,7 +70,7 @@ def main(quick: bool, seeds: int, again: int, results: Path) -> None:
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            pipeline = _pipeline(folder, quick)
+            pipeline = pipeline_file(folder, quick)
             for label, device, budget in JOBS:
                 run = _run(folder, pipeline, device, budget, seed, label)
                 runs[label].append(run)
@@ -100,7 +100,7 @@ def main(quick: bool, seeds: int, again: int, results: Path) -> None:
     )
 
 
-def _pipeline(folder: Path, quick: bool) -> str:
+def pipeline_file(folder: Path, quick: bool) -> str:
     """The shipped pipeline, or in a smoke run a small one of the same model and data."""
     if not quick:
         return "sentiment"

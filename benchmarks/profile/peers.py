@@ -14,7 +14,8 @@ from benchmarks.results import REPOSITORY
 from instatune_deploy.digests import file_sha256
 from instatune_deploy.tasks.packages import cache_folder
 
-REQUIREMENTS = REPOSITORY / "benchmarks" / "environments" / "optimum.txt"
+OPTIMUM, OLIVE = "optimum", "olive"
+"""Names of files in `benchmarks/environments`."""
 SCRIPT = Path(__file__).with_name("optimum_export.py")
 TOKENS = 128
 
@@ -26,16 +27,18 @@ class Peer:
     name: str
     runtime: str
     path: Path
+    precision: str = "fp32"
 
 
-def environment(given: Path | None) -> Path:
-    """The Python of optimum's environment: the given one, else one made once in the cache (2 GB)."""
+def environment(name: str, given: Path | None) -> Path:
+    """The Python of an environment: the given one, else one made once in the cache (up to 2 GB)."""
     if given is not None:
         return given / "bin" / "python"
-    folder = cache_folder() / "environments" / f"optimum-{file_sha256(REQUIREMENTS)[:12]}"
+    requirements = REPOSITORY / "benchmarks" / "environments" / f"{name}.txt"
+    folder = cache_folder() / "environments" / f"{name}-{file_sha256(requirements)[:12]}"
     if not (folder / "ready").exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS]
+        install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--requirement", requirements]
         subprocess.run([str(part) for part in install], check=True)
         (folder / "ready").touch()
     return folder / "bin" / "python"
@@ -49,10 +52,7 @@ def peers(model: Any, tokenizer: Any, inputs: dict[str, torch.Tensor], folder: P
     program = torch.onnx.export(model, kwargs=inputs, verbose=False)
     assert program is not None
     program.save(str(folder / "plain.onnx"))
-    command = [str(python), str(SCRIPT), str(folder / "checkpoint"), str(folder / "optimum"), str(TOKENS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{SCRIPT.name} failed: {done.stderr.strip().splitlines()[-1:]}")
+    run_in(python, str(SCRIPT), str(folder / "checkpoint"), str(folder / "optimum"), str(TOKENS))
     optimum = folder / "optimum"
     return [
         Peer("torch.onnx.export, plain onnxruntime", "onnxruntime", folder / "plain.onnx"),
@@ -61,3 +61,10 @@ def peers(model: Any, tokenizer: Any, inputs: dict[str, torch.Tensor], folder: P
         Peer("optimum-onnx, ORTOptimizer O2", "onnxruntime", optimum / "o2" / "model_optimized.onnx"),
         Peer("optimum-intel", "openvino", optimum / "openvino" / "openvino_model.xml"),
     ]
+
+
+def run_in(python: Path, *arguments: str) -> None:
+    """Run a script with the Python of an environment. RuntimeError with the end of what it said when it fails."""
+    done = subprocess.run([str(python), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{arguments[0]} failed: {done.stderr.strip().splitlines()[-1:]}")

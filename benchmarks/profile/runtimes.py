@@ -16,7 +16,7 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.profile.peers import environment, peers
+from benchmarks.profile.peers import OPTIMUM, environment, peers
 from benchmarks.profile.setup import device
 from benchmarks.results import FOLDER, markdown, write_result
 from instatune_deploy.artifact.graph_files import GRAPH_FILES, write_graph
@@ -65,7 +65,7 @@ class Contender:
 @click.option("--results", default=FOLDER, type=click.Path(path_type=Path), help="Where the JSON is written.")
 def main(quick: bool, rounds: int, seed: int, work: Path | None, given: Path | None, results: Path) -> None:
     """Export, measure in turns, compare."""
-    here, python = device("xeon-cpu"), None if quick else environment(given)
+    here, python = device("xeon-cpu"), None if quick else environment(OPTIMUM, given)
     names = list(NETWORKS)[1:] if quick else list(NETWORKS)
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -81,7 +81,7 @@ def main(quick: bool, rounds: int, seed: int, work: Path | None, given: Path | N
             if python is not None:
                 contenders += _theirs(bench, name, folder / "peers", python)
         for number in range(1 if quick else rounds):
-            _round(contenders, bench, laboratory, here)
+            measure_in_turn(contenders, bench, laboratory, here)
             click.echo(f"round {number + 1}", err=True)
     rows = [_row(contender) for contender in contenders]
     click.echo(markdown(rows))
@@ -97,14 +97,19 @@ def main(quick: bool, rounds: int, seed: int, work: Path | None, given: Path | N
 def _ours(bench: Bench, name: str, folder: Path) -> list[Contender]:
     contenders = []
     for run in bench.device.runs:
-        target = folder / "-".join([run.runtime, run.precision])
-        target.mkdir(parents=True)
-        write_graph(bench.finished_graph(NETWORKS[name], run), run.runtime, run.precision, target)
-        files = GRAPH_FILES[run.runtime]
-        accuracy = bench.accuracy(NETWORKS[name], run, "test")
-        contenders.append(Contender(name, "instatune-deploy", run, files.path(target), files.size_bytes(target), accuracy))
+        made = finished(bench, name, NETWORKS[name], run, folder / "-".join([run.runtime, run.precision]))
+        made.accuracy = bench.accuracy(NETWORKS[name], run, "test")
+        contenders.append(made)
         click.echo(f"{name}, {run}: made", err=True)
     return contenders
+
+
+def finished(bench: Bench, name: str, architecture: Architecture, run: Run, folder: Path) -> Contender:
+    """What an artifact's graph would be, written to ``folder``."""
+    folder.mkdir(parents=True)
+    write_graph(bench.finished_graph(architecture, run), run.runtime, run.precision, folder)
+    files = GRAPH_FILES[run.runtime]
+    return Contender(name, "instatune-deploy", run, files.path(folder), files.size_bytes(folder))
 
 
 def _theirs(bench: Bench, name: str, folder: Path, python: Path) -> list[Contender]:
@@ -112,18 +117,19 @@ def _theirs(bench: Bench, name: str, folder: Path, python: Path) -> list[Contend
     example = {key: torch.from_numpy(value) for key, value in bench.example.items()}
     threads = bench.device.runs[0].threads
     return [
-        Contender(name, peer.name, Run(peer.runtime, "fp32", threads), peer.path, _size(peer.path), ours=False)
+        Contender(name, peer.name, Run(peer.runtime, peer.precision, threads), peer.path, bytes_of(peer.path), ours=False)
         for peer in peers(model, bench.inputs.tokenizer, example, folder, python)
     ]
 
 
-def _size(path: Path) -> int:
+def bytes_of(path: Path) -> int:
     """Of a graph file and the weights beside it."""
     beside = [path.with_suffix(".bin"), path.with_name(path.name + ".data")]
     return path.stat().st_size + sum(file.stat().st_size for file in beside if file.exists())
 
 
-def _round(contenders: list[Contender], bench: Bench, laboratory: Laboratory, here: Device) -> None:
+def measure_in_turn(contenders: list[Contender], bench: Bench, laboratory: Laboratory, here: Device) -> None:
+    """One round: every contender once; a latency that is not believed is left out."""
     for contender in contenders:
         nominal_ms, _ = laboratory.nominal_ms(contender.run, here)
         process = laboratory.process(contender.run)
