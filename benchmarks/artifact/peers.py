@@ -1,8 +1,8 @@
 """Our artifacts' graphs beside what optimum, Olive and the plain exporters make of the same weights: latency, size, accuracy.
 
-The full MiniLM and three of its sub-networks, with all heads, so that an ordinary configuration can say them and others can export
-them; fine-tuned as the default pipeline does. Finished files of all sides are measured by the same protocol, in turns. optimum
-and Olive live in environments of their own (`benchmarks/environments/`). Let nothing else run meanwhile.
+The full MiniLM and three of its sub-networks, with all heads, so that an ordinary configuration can say them and others can
+export them; fine-tuned as the default pipeline does. Finished files of all sides are measured by the same protocol, in turns.
+optimum and Olive live in environments of their own (`benchmarks/environments/`). Let nothing else run meanwhile.
 ``python -m benchmarks.artifact.peers``
 """
 

@@ -7,6 +7,7 @@ Each seed draws a training set from the pool (`pool`); all are judged on the res
 from __future__ import annotations
 
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from instatune_deploy.predict.quality import quality
 
 COUNTS = (20, 40, 60, 100, 200)
 AT = 60
+ASKED = 20_000
 LEVELS = (0.05, 0.1)
 Told = tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]
 Figures = dict[str, float]
@@ -46,7 +48,23 @@ def main(path: Path, quick: bool, seeds: int, results: Path) -> None:
                 rows.append(_row(what, count, who, judgements))
     click.echo(markdown(rows))
     settings = {"quick": quick, "seeds": seeds, "pool": len(pool), **pool.about}
-    write_result("search-predictors", settings, rows, summarised(found), results)
+    write_result("search-predictors", settings, rows, {**summarised(found), **speed(pool)}, results)
+
+
+def speed(pool: Pool) -> dict[str, float]:
+    """Seconds to fit both predictors on `AT` measurements, and to ask both of `ASKED` architectures, features included."""
+    chosen = np.random.default_rng(0).permutation(len(pool))[:AT]
+    start = time.perf_counter()
+    x, names = features_of(pool, pool.genotypes[chosen]), feature_names(pool.space)
+    fitted = [
+        Predictor.fit(x, y[chosen], names, relative=relative, seed=0)
+        for _, y, relative in (*targets(pool)[:1], targets(pool)[-1])
+    ]
+    fitted_at = time.perf_counter()
+    unseen = features_of(pool, pool.space.sample(np.random.default_rng(1), ASKED))
+    for predictor in fitted:
+        predictor.predict(unseen)
+    return {"fit_seconds": round(fitted_at - start, 2), "seconds_for_20000": round(time.perf_counter() - fitted_at, 2)}
 
 
 def targets(pool: Pool) -> list[tuple[str, np.ndarray, bool]]:
