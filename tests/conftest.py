@@ -41,12 +41,12 @@ LAYERS, HEADS, HIDDEN, MLP, VOCABULARY_SIZE = 4, 4, 32, 64, 100
 
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., Any]:
-    """A tiny Hugging Face configuration of a model type: 4 layers, hidden 32, 4 heads, MLP 64, 100 tokens."""
+    """A tiny Hugging Face configuration of a model type: 4 layers, hidden 32, 4 heads, MLP 64, 100 tokens or 12 patches."""
 
     def make(model_type: str = "bert", **changes: Any) -> Any:
         from transformers import AutoConfig
 
-        sizes = {
+        sizes: dict[str, Any] = {
             "num_hidden_layers": LAYERS,
             "hidden_size": HIDDEN,
             "num_attention_heads": HEADS,
@@ -58,6 +58,12 @@ def make_config() -> Callable[..., Any]:
         }
         if model_type == "electra":
             sizes["embedding_size"] = 16
+        if model_type in ("vit", "deit"):  # 4 x 3 patches
+            for name in ("vocab_size", "max_position_embeddings", "type_vocab_size"):
+                del sizes[name]
+            # DeiT has several classes with a head
+            architectures = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}
+            sizes |= {"image_size": [16, 12], "patch_size": 4, "architectures": [architectures[model_type]]}
         return AutoConfig.for_model(model_type, **{**sizes, **changes})
 
     return make
@@ -81,7 +87,7 @@ def make_model(make_config: Callable[..., Any]) -> Callable[..., Any]:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 noise = torch.randn(parameter.shape, generator=generator)
-                is_norm = "LayerNorm.weight" in name
+                is_norm = "norm" in name.lower() and name.endswith(".weight")
                 parameter.copy_(1 + 0.2 * noise if is_norm else 0.25 * noise)
         return model.eval()
 

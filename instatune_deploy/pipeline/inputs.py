@@ -82,7 +82,12 @@ def load_inputs(settings: PipelineSettings, work: Path | None = None) -> Pipelin
     folder = resolve(model.reference, sha256=model.sha256, revision=model.revision, kind="model", where="model.reference")
     check_model_folder(folder)
     config = load_config(folder)
-    usable = family_of(config.model_type, str(folder)).positions(config)
+    family = family_of(config.model_type, str(folder))
+    if family.task != settings.task:
+        raise BadInput(
+            f"{folder}: model type '{config.model_type}' is for {family.task}, and the pipeline's task is {settings.task}"
+        )
+    usable = family.positions(config)
     if settings.data.max_length > usable:
         raise BadInput(f"data.max_length: {settings.data.max_length} tokens are more than the model has positions ({usable})")
     inputs = PipelineInputs(settings, folder, load_rows(settings.data))

@@ -75,11 +75,16 @@ class ElasticLayers(nn.ModuleList):
 
 
 class NoHeads(nn.Module):
-    """The attention module of an extracted layer without heads. It has no parameters."""
+    """The attention module of an extracted layer without heads. It has no parameters, or those of its own output matrix."""
+
+    projection: str | None = None
+    """The name of the output matrix, where that is a part of the attention module."""
 
     def forward(self, hidden: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
-        """hidden: (batch, tokens, hidden_size) -> (batch, tokens, 0), and no attention weights."""
-        return hidden.new_empty(*hidden.shape[:-1], 0), None
+        """hidden: (batch, tokens, hidden_size) -> (batch, tokens, 0), or the bias of its output matrix for every token,
+        (batch, tokens, hidden_size); and no attention weights."""
+        nothing = hidden.new_empty(*hidden.shape[:-1], 0)
+        return (nothing if self.projection is None else self.get_submodule(self.projection)(nothing)), None
 
 
 class ElasticAttention(NoHeads):
@@ -94,12 +99,14 @@ class ElasticAttention(NoHeads):
     """The class it was before."""
 
     @staticmethod
-    def of(module: nn.Module) -> ElasticAttention:
-        """Change ``module`` itself, unless it is elastic already; it is active."""
+    def of(module: nn.Module, projection: str | None = None) -> ElasticAttention:
+        """Change ``module`` itself, unless it is elastic already; it is active. projection: see `NoHeads`"""
         if isinstance(module, ElasticAttention):
             return module
         module.__class__ = _elastic(type(module))  # type: ignore[arg-type]
         assert isinstance(module, ElasticAttention)
+        if projection is not None:
+            module.projection = projection
         return module
 
     def forward(self, hidden: torch.Tensor, *rest: Any, **named: Any) -> Any:
@@ -109,8 +116,13 @@ class ElasticAttention(NoHeads):
     def extract(self) -> nn.Module:
         """An ordinary module: itself, which is no longer elastic, or `NoHeads`."""
         if not self.active:
-            return NoHeads()
-        self.__dict__.pop("active", None)
+            nothing = NoHeads()
+            if self.projection is not None:
+                nothing.projection = self.projection
+                nothing.add_module(self.projection, self.get_submodule(self.projection))
+            return nothing.train(self.training)
+        for name in ("active", "projection"):
+            self.__dict__.pop(name, None)
         self.__class__ = self.plain  # type: ignore[assignment]
         return self
 

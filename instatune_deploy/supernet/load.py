@@ -57,7 +57,8 @@ def load_pretrained(folder: Path, labels: list[str], seed: int) -> PreTrainedMod
 
 def _check_found(model: PreTrainedModel, found: dict[str, Any], folder: Path) -> None:
     """Only what stands above the layers (pooler, classifier) may be new."""
-    parts = tuple(f"{model.base_model_prefix}.{part}" for part in ("embeddings", "encoder"))
+    family = family_of(model.config.model_type, str(folder))
+    parts = tuple(f"{model.base_model_prefix}.{part}" for part in (family.embeddings, family.layers))
     new = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
     for name in model.state_dict():
         if name in new and name.startswith(parts):

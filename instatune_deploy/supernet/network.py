@@ -18,6 +18,12 @@ from instatune_deploy.supernet.families import family_of
 from instatune_deploy.supernet.families.base import Family
 from instatune_deploy.supernet.shape import ModelShape
 
+MODEL_CLASSES = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "image-classification": "AutoModelForImageClassification",
+}
+"""By task, what a user loads a model with."""
+
 
 class SuperNetwork(nn.Module):
     """The elastic model. Its parameters are those of the Hugging Face model it was made from (which it takes over).
@@ -37,7 +43,7 @@ class SuperNetwork(nn.Module):
                 linear = layer.get_submodule(path)
                 assert isinstance(linear, nn.Linear), path
                 _set(layer, path, ElasticLinear.of(linear))
-            ElasticAttention.of(layer.get_submodule(self.family.attention))
+            ElasticAttention.of(layer.get_submodule(self.family.attention), self.family.projection)
         self.activate(self.shape.full())
         self.train(model.training)
 
@@ -130,32 +136,33 @@ class SuperNetwork(nn.Module):
 def layers_path(model: PreTrainedModel, family: Family) -> str:
     """Where the model keeps its ModuleList of layers, from the model itself. ``BadInput`` for one without a head."""
     if not hasattr(model, model.base_model_prefix):
-        raise BadInput(
-            f"super-network: {type(model).__name__} has no head for a task; load it as AutoModelForSequenceClassification"
-        )
+        raise BadInput(f"super-network: {type(model).__name__} has no head for a task; load it as {MODEL_CLASSES[family.task]}")
     return f"{model.base_model_prefix}.{family.layers}"
 
 
 def model_shape(model: PreTrainedModel, family: Family) -> ModelShape:
-    """The sizes of a full model; optimum's NormalizedConfig knows how each architecture calls them."""
-    from optimum.utils import NormalizedConfigManager
-
-    sizes = NormalizedConfigManager.get_normalized_config_class(model.config.model_type)(model.config)
-    layer = _layers(model, family)[0]
+    """The sizes of a full model, as its matrices have them."""
+    layers = _layers(model, family)
+    layer = layers[0]
     weights = sum(layer.get_submodule(path).weight.numel() for path in family.linears)
-    biases = sum(layer.get_submodule(path).out_features for path in (*family.heads_out, *family.mlp_out))
+    with_bias = [path for path in family.heads_out if layer.get_submodule(path).bias is not None]
+    biases = sum(layer.get_submodule(path).out_features for path in (*with_bias, *family.mlp_out))
     of_layer = sum(parameter.numel() for parameter in layer.parameters())
     total = sum(parameter.numel() for parameter in model.parameters())
-    inner = layer.get_submodule(family.heads_out[0]).out_features
+    base = getattr(model, model.base_model_prefix)
+    heads = model.config.num_attention_heads
     return ModelShape(
-        layers=sizes.num_layers,
-        heads=sizes.num_attention_heads,
-        mlp_width=sizes.intermediate_size,
-        hidden_size=sizes.hidden_size,
-        head_size=inner // sizes.num_attention_heads,
-        fixed_parameters=total - of_layer * sizes.num_layers,
+        layers=len(layers),
+        heads=heads,
+        mlp_width=layer.get_submodule(family.mlp_out[0]).out_features,
+        hidden_size=layer.get_submodule(family.heads_in[0]).out_features,
+        head_size=layer.get_submodule(family.heads_out[0]).out_features // heads,
+        fixed_parameters=total - of_layer * len(layers),
         layer_parameters=of_layer - weights - biases,
         family=family.name,
+        head_biases=len(with_bias),
+        patch_macs=0 if family.patches is None else base.get_submodule(family.patches).weight.numel(),
+        class_tokens=family.class_tokens(model.config),
     )
 
 

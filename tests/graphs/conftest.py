@@ -16,12 +16,16 @@ from instatune_deploy.graphs.template import Template
 from instatune_deploy.supernet.network import SuperNetwork
 
 ROWS, TOKENS = 2, 12
+PIXELS = 3, 16, 12
 INPUTS = {
     "bert": ("input_ids", "attention_mask", "token_type_ids"),
     "roberta": ("input_ids", "attention_mask"),
     "electra": ("input_ids", "attention_mask", "token_type_ids"),
+    "vit": ("pixel_values",),
+    "deit": ("pixel_values",),
 }
-ALL_INPUTS = {**INPUTS, "xlm-roberta": INPUTS["roberta"], "camembert": INPUTS["roberta"]}
+TEXT_INPUTS = {name: inputs for name, inputs in INPUTS.items() if "input_ids" in inputs}
+ALL_INPUTS = {**TEXT_INPUTS, "xlm-roberta": INPUTS["roberta"], "camembert": INPUTS["roberta"]}
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,10 @@ class Case:
     fused: Template
 
     def inputs(self, seed: int, padded: bool = True, rows: int = ROWS, tokens: int = TOKENS) -> dict[str, np.ndarray]:
-        """Random tokens; rows of random length when padded."""
+        """Random tokens, rows of random length when padded; or pixels."""
         rng = np.random.default_rng(seed)
+        if "pixel_values" in self.names:
+            return {"pixel_values": rng.standard_normal((rows, *PIXELS), dtype=np.float32)}
         lengths = rng.integers(1, tokens + 1, (rows, 1)) if padded else np.full((rows, 1), tokens)
         mask = np.arange(tokens) < lengths
         ids = np.where(mask, rng.integers(5, 90, (rows, tokens)), self.network.config.pad_token_id)
@@ -53,6 +59,8 @@ class Case:
 
 def make_case(network: SuperNetwork, names: tuple[str, ...], open_shapes: bool = False) -> Case:
     example = {name: torch.ones(ROWS, TOKENS, dtype=torch.int64) for name in names}
+    if "pixel_values" in names:
+        example = {"pixel_values": torch.zeros(ROWS, *PIXELS)}
     plain = export_template(network, example, open_shapes)
     return Case(network, names, plain, fuse_template(plain, network.family))
 

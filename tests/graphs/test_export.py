@@ -28,23 +28,35 @@ def without_weights(model: onnx.ModelProto) -> bytes:
     return copy.SerializeToString()
 
 
+PATHS = {
+    "encoder.layer": (
+        ("attention.self.query", "attention.self.key", "attention.self.value"),
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
+    ),
+    "layers": (("attention.q_proj", "attention.k_proj", "attention.v_proj"), "attention.o_proj", "mlp.fc1", "mlp.fc2"),
+}
+
+
 @pytest.mark.parametrize("model_type", list(INPUTS))
 def test_template_names_what_can_be_cut(cases: dict[str, Case], model_type: str) -> None:
-    template = cases[model_type].plain
+    template, network = cases[model_type].plain, cases[model_type].network
     values = {item.name: tuple(item.dims) for item in template.model.graph.initializer}
-    prefix = f"{cases[model_type].network.model.base_model_prefix}.encoder.layer"
+    heads_out, heads_in, mlp_out, mlp_in = PATHS[network.family.layers]
+    prefix = f"{network.model.base_model_prefix}.{network.family.layers}"
     for layer, cuts in enumerate(template.cuts):
         found = {(cut.initializer.removeprefix(f"{prefix}.{layer}."), cut.axis, cut.by, cut.groups) for cut in cuts}
         assert found == {
-            *((f"attention.self.{name}.weight", 1, "heads", 1) for name in ("query", "key", "value")),
-            *((f"attention.self.{name}.bias", 0, "heads", 1) for name in ("query", "key", "value")),
-            ("attention.output.dense.weight", 0, "heads", 1),
-            ("intermediate.dense.weight", 1, "mlp", 1),
-            ("intermediate.dense.bias", 0, "mlp", 1),
-            ("output.dense.weight", 0, "mlp", 1),
+            *((f"{path}.weight", 1, "heads", 1) for path in heads_out),
+            *((f"{path}.bias", 0, "heads", 1) for path in heads_out),
+            (f"{heads_in}.weight", 0, "heads", 1),
+            (f"{mlp_out}.weight", 1, "mlp", 1),
+            (f"{mlp_out}.bias", 0, "mlp", 1),
+            (f"{mlp_in}.weight", 0, "mlp", 1),
         }
         remainders = [(item.bias.removeprefix(f"{prefix}.{layer}."), item.by) for item in template.remainders[layer]]
-        assert remainders == [("attention.output.dense.bias", "heads"), ("output.dense.bias", "mlp")]
+        assert remainders == [(f"{heads_in}.bias", "heads"), (f"{mlp_in}.bias", "mlp")]
         for cut in cuts:
             assert values[cut.initializer][cut.axis] == (32 if cut.by == "heads" else 64)
 

@@ -20,7 +20,7 @@ from instatune_deploy.graphs.fuse import fuse_template
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 
-from .conftest import INPUTS, Case, make_case
+from .conftest import TEXT_INPUTS, Case, make_case
 
 
 def _residual_norms(nodes: Any) -> int:
@@ -29,7 +29,7 @@ def _residual_norms(nodes: Any) -> int:
     return sum(node.op_type == "LayerNormalization" and node.input[0] in sums for node in nodes)
 
 
-@pytest.mark.parametrize("model_type", list(INPUTS))
+@pytest.mark.parametrize("model_type", list(TEXT_INPUTS))
 @pytest.mark.parametrize("layers", [(0, 1, 2, 3), (1, 3), (2,)])
 def test_operators_of_every_kept_layer(cases: dict[str, Case], model_type: str, layers: tuple[int, ...]) -> None:
     depth = len(layers)
@@ -45,7 +45,7 @@ def test_operators_of_every_kept_layer(cases: dict[str, Case], model_type: str, 
 
 
 @pytest.mark.parametrize("shapes", ["static", "open"])
-@pytest.mark.parametrize("model_type", list(INPUTS))
+@pytest.mark.parametrize("model_type", list(TEXT_INPUTS))
 @settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_the_runtime_runs_is_fused_in_every_layer(

@@ -64,7 +64,7 @@ def test_half_precision_becomes_float32(folder: Path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("model_type", ["gpt2", "distilbert", "vit"])
+@pytest.mark.parametrize("model_type", ["gpt2", "distilbert", "convnext"])
 def test_unsupported_type(folder: Path, model_type: str) -> None:
     change_config(folder, model_type=model_type)
     with pytest.raises(BadInput, match=rf"model: model type '{model_type}' is not supported; supported are: bert, "):

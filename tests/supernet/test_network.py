@@ -14,10 +14,11 @@ from torch import nn
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.elastic import ElasticAttention, ElasticLayers, ElasticLinear, NoHeads
-from instatune_deploy.supernet.families import FAMILIES
+from instatune_deploy.supernet.families import FAMILIES, vit
 from instatune_deploy.supernet.network import SuperNetwork
 
 MODEL_TYPES = [model_type for family in FAMILIES for model_type in family.model_types]
+VISION = vit.FAMILY.model_types
 MIXED = Architecture((0, 2, 3), (3, 1, 4), (64, 5, 33))
 
 
@@ -34,6 +35,13 @@ def inputs(seed: int = 0, rows: int = 3, tokens: int = 9, padded: bool = True) -
     return {"input_ids": ids, "attention_mask": (torch.arange(tokens) < lengths).long()}
 
 
+def inputs_of(model_type: str, seed: int = 0, rows: int = 3, padded: bool = True) -> dict[str, torch.Tensor]:
+    """Of a model that reads, or of one that sees: 4 x 3 patches."""
+    if model_type not in VISION:
+        return inputs(seed, rows=rows, padded=padded)
+    return {"pixel_values": torch.randn((rows, 3, 16, 12), generator=torch.Generator().manual_seed(seed))}
+
+
 def logits(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     with torch.no_grad():
         return model(**batch).logits
@@ -46,7 +54,7 @@ def test_extracted_computes_what_is_activated(
     networks: dict[str, SuperNetwork], any_architecture: Any, model_type: str, data: st.DataObject, seed: int, padded: bool
 ) -> None:
     network, architecture = networks[model_type], data.draw(any_architecture)
-    batch = inputs(seed, padded=padded)
+    batch = inputs_of(model_type, seed, padded=padded)
     small = network.extract(architecture)
     network.activate(architecture)
     torch.testing.assert_close(logits(small, batch), logits(network, batch), rtol=0, atol=1e-5)
@@ -58,7 +66,8 @@ def test_the_full_network_is_the_model(make_model: Callable[..., Any], model_typ
     network = SuperNetwork(make_model(model_type))
     network.activate(MIXED)
     network.activate(network.shape.full())
-    torch.testing.assert_close(logits(network, inputs()), logits(make_model(model_type), inputs()), rtol=0, atol=0)
+    batch = inputs_of(model_type)
+    torch.testing.assert_close(logits(network, batch), logits(make_model(model_type), batch), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -252,13 +261,16 @@ def test_inactive_parts_get_no_gradient(tiny_network: SuperNetwork) -> None:
         assert not layer.output.dense.weight.grad[:, width:].any()
 
 
+@pytest.mark.parametrize("model_type", ["bert", "vit"])
 @settings(max_examples=10)
-@given(st.permutations(range(4)), st.permutations(range(64)), st.integers(0, 3))
-def test_reorder_keeps_the_full_network(make_model: Callable[..., Any], heads: list[int], neurons: list[int], layer: int) -> None:
-    network = SuperNetwork(make_model())
-    before = logits(network, inputs())
+@given(heads=st.permutations(range(4)), neurons=st.permutations(range(64)), layer=st.integers(0, 3))
+def test_reorder_keeps_the_full_network(
+    make_model: Callable[..., Any], model_type: str, heads: list[int], neurons: list[int], layer: int
+) -> None:
+    network, batch = SuperNetwork(make_model(model_type)), inputs_of(model_type)
+    before = logits(network, batch)
     network.reorder(layer, heads, neurons)
-    torch.testing.assert_close(logits(network, inputs()), before, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(network, batch), before, rtol=0, atol=1e-5)
 
 
 def test_reorder_puts_the_first_given_first(tiny_network: SuperNetwork, make_model: Callable[..., Any]) -> None:

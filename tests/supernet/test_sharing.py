@@ -10,15 +10,16 @@ from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.supernet.sharing import shared_embeddings
 
-from .test_network import MODEL_TYPES, inputs
+from .test_network import MODEL_TYPES, VISION, inputs, inputs_of
 
 SMALL = [Architecture((0, 3), (1, 2), (16, 5)), Architecture((3,), (2,), (8,))]
 
 
 def lookups(network: SuperNetwork) -> list[int]:
-    """One entry for every time that words are looked up, its rows."""
+    """One entry for every time that words are looked up, or patches made into tokens: its rows."""
     seen: list[int] = []
-    words = network.embeddings.get_submodule("word_embeddings")
+    vision = network.config.model_type in VISION
+    words = network.embeddings.get_submodule("patch_embeddings" if vision else "word_embeddings")
     words.register_forward_hook(lambda module, given, output: seen.append(len(output)))
     return seen
 
@@ -35,7 +36,7 @@ def trained(network: SuperNetwork, batch: dict[str, torch.Tensor]) -> list[torch
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_the_same_outputs_and_gradients_from_one_computation(make_model: Callable[..., Any], model_type: str) -> None:
-    batch = inputs(rows=5)
+    batch = inputs_of(model_type, rows=5)
     apart, together = SuperNetwork(make_model(model_type)), SuperNetwork(make_model(model_type))
     expected = trained(apart, batch)
     seen = lookups(together)
@@ -45,7 +46,7 @@ def test_the_same_outputs_and_gradients_from_one_computation(make_model: Callabl
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
     gradients = {name: parameter.grad for name, parameter in apart.named_parameters() if parameter.grad is not None}
-    assert any("word_embeddings" in name for name in gradients)
+    assert any("word_embeddings" in name or "patch_embeddings" in name for name in gradients)
     for name, parameter in together.named_parameters():
         if name in gradients:
             torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-4)

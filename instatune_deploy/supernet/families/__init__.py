@@ -1,10 +1,10 @@
 """The registry of families: a new one is one file here and one line below."""
 
 from instatune_deploy.errors import BadInput
-from instatune_deploy.supernet.families import bert
+from instatune_deploy.supernet.families import bert, vit
 from instatune_deploy.supernet.families.base import Family
 
-FAMILIES: tuple[Family, ...] = (bert.FAMILY,)
+FAMILIES: tuple[Family, ...] = (bert.FAMILY, vit.FAMILY)
 
 
 def family_of(model_type: str, where: str) -> Family:

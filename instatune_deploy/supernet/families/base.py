@@ -26,7 +26,8 @@ class Family:
     embeddings: str
     """The module from the model's input to what the first layer takes, or to what is projected to that; below the base model."""
     attention: str
-    """The module from a layer's input, (batch, tokens, hidden_size), to what ``heads_in`` reads and the attention weights."""
+    """The module from a layer's input, (batch, tokens, hidden_size), to what ``heads_in`` reads and the attention weights; or,
+    where it has ``heads_in`` in itself, to what that gives."""
     heads_out: tuple[str, ...]
     heads_in: tuple[str, ...]
     mlp_out: tuple[str, ...]
@@ -35,6 +36,16 @@ class Family:
     """The longest input, in tokens, that a configuration of this family has positions for."""
     paper: str
     """The preset of `supernet.presets` with the search space that arXiv 2308.15609 has for this family."""
+    patches: str | None = None
+    """The convolution that makes tokens of an image's patches, below the base model."""
+    class_tokens: Callable[[Any], int] = lambda config: 0
+    """How many of an image's tokens are no patches."""
+
+    @property
+    def projection(self) -> str | None:
+        """Where an attention module has its output matrix in itself: its path from there."""
+        inside = f"{self.attention}."
+        return self.heads_in[0].removeprefix(inside) if self.heads_in[0].startswith(inside) else None
 
     @property
     def linears(self) -> tuple[str, ...]:

@@ -37,6 +37,6 @@ def test_family_of(model_type: str) -> None:
 
 
 def test_unknown_type_names_place_and_known_ones() -> None:
-    known = "bert, roberta, xlm-roberta, camembert, electra"
+    known = "bert, roberta, xlm-roberta, camembert, electra, vit, deit"
     with pytest.raises(BadInput, match=rf"^some/model: model type 'gpt2' is not supported; supported are: {known}$"):
         family_of("gpt2", "some/model")
