@@ -420,7 +420,7 @@ def test_what_is_inherited_is_compared_with_both_ways_of_training_alone() -> Non
 def test_a_pair_without_a_member_of_ours_is_counted() -> None:
     rivals = {
         ("movies", seed): [
-            peers.Rival(peers.FIRST_LAYERS, target, Training("alone", "movies", seed), 5.0, "x") for target in peers.TARGETS
+            peers.Rival(peers.FIRST_LAYERS, target, (Training("alone", "movies", seed),), 5.0, "x") for target in peers.TARGETS
         ]
         for seed in (0, 1)
     }

@@ -2,10 +2,11 @@
 
 Both peers begin from the same pre-trained weights and see every row as often as the super-network does. Ours at a peer's
 latency is the member that is best on the validation rows among those measured to be no slower; test accuracy is compared, and
-where no member is fast enough the pair is counted. Peers are fine-tuned as networks alone are (`alone.WAYS`). Torch-Pruning's
-criterion, whether it prunes the raw checkpoint or the full network after its first steps, and whether the residual stream is cut
-too, are those that are best for it on one seed's validation rows; of its pruning ratios the one that is nearest to the target
-from above. ``python -m benchmarks.finetune.peers``
+where no member is fast enough the pair is counted. Peers are fine-tuned in both ways that were best for networks alone
+(`alone.WAYS`: of those from the pre-trained weights, and of all); for every subject, target and seed the one that is better on
+the validation rows counts. Torch-Pruning's criterion, whether it prunes the raw checkpoint or the full network after its first
+steps, and whether the residual stream is cut too, are those that are best for it on one seed's validation rows; of its pruning
+ratios the one that is nearest to the target from above. ``python -m benchmarks.finetune.peers``
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any
 
 import click
 
-from benchmarks.finetune.alone import STARTS, Start
+from benchmarks.finetune.alone import STARTS, Start, Way
 from benchmarks.finetune.choice import best_within, first_layers
 from benchmarks.finetune.harness import Bench, command, each_points, median_points, points, spread_points
 from benchmarks.finetune.pruning import ROWS, Peer, Pruned
 from benchmarks.finetune.subjects import MOVIES
-from benchmarks.finetune.trainings import Need, Training, changed
+from benchmarks.finetune.trainings import Made, Need, Training, Workshop, changed
 from instatune_deploy.supernet.architecture import Architecture
 
 TARGETS = (0.5, 0.35)
@@ -49,13 +50,17 @@ UNCUT = (*(PruningWay("taylor", start) for start in STARTS), PruningWay("magnitu
 
 @dataclass(frozen=True)
 class Rival:
-    """What a peer made for a target, on one subject and seed."""
+    """What a peer made for a target, on one subject and seed; ``trainings``: of the same network in several ways."""
 
     peer: str
     target: float
-    training: Training
+    trainings: tuple[Training, ...]
     latency_ms: float
     network: str
+
+    def best(self, workshop: Workshop) -> Made:
+        """The one that is most accurate on the validation rows."""
+        return max(map(workshop.made, self.trainings), key=lambda made: made.accuracy("validation"))
 
 
 def peers(bench: Bench) -> None:
@@ -67,7 +72,7 @@ def peers(bench: Bench) -> None:
             rivals[run] += _torch_pruning(bench, *run, way)
     bench.workshop.make(
         [Need(bench.supernet(*run), {"validation": bench.candidates}) for run in rivals]
-        + [Need(rival.training) for items in rivals.values() for rival in items]
+        + [Need(training) for items in rivals.values() for rival in items for training in rival.trainings]
     )
     ours = {(run, rival): _ours(bench, run, rival) for run, items in rivals.items() for rival in items}
     bench.workshop.make([Need(bench.supernet(*run), {"test": [item]}) for (run, _), item in ours.items() if item is not None])
@@ -84,7 +89,8 @@ def peers(bench: Bench) -> None:
     if way is None:
         summary["why"] = "no Torch-Pruning in a smoke run"
     said = None if way is None else {**vars(way), "rows": ROWS, "ranked": "globally"}
-    bench.report("peers", rows, summary, torch_pruning=said, first_layers=bench.way.said(), candidates=len(bench.candidates))
+    ways = [item.said() for item in _ways(bench)]
+    bench.report("peers", rows, summary, torch_pruning=said, fine_tuned=ways, candidates=len(bench.candidates))
 
 
 def without_ours(ours: Mapping[tuple[tuple[str, int], Rival], Architecture | None]) -> dict[str, dict[str, int]]:
@@ -106,13 +112,20 @@ def _first_layers(bench: Bench, subject: str, seed: int) -> list[Rival]:
     rivals = []
     for target in TARGETS:
         item = first_layers(latencies_ms, bench.full_ms, target)
-        rivals.append(Rival(FIRST_LAYERS, target, bench.alone(subject, seed, item), latencies_ms[item], str(item)))
+        trainings = tuple(bench.alone(subject, seed, item, way) for way in _ways(bench))
+        rivals.append(Rival(FIRST_LAYERS, target, trainings, latencies_ms[item], str(item)))
     return rivals
 
 
-def _training(bench: Bench, subject: str, seed: int, way: PruningWay) -> Training:
-    """What a pruned network is fine-tuned by; which one is still open."""
-    return Training("pruned", subject, seed, changed(bench.way.changes), start=way.start)
+def _ways(bench: Bench) -> list[Way]:
+    """In which a peer's network is fine-tuned."""
+    return list(dict.fromkeys([bench.ordinary_way, bench.way]))
+
+
+def _trainings(bench: Bench, subject: str, seed: int, way: PruningWay) -> list[Training]:
+    """What a pruned network is fine-tuned by; which one is still open. Where it begins is the pruning's say."""
+    changes = dict.fromkeys(changed(item.changes) for item in _ways(bench))
+    return [Training("pruned", subject, seed, item, start=way.start) for item in changes]
 
 
 def _pruned(bench: Bench, training: Training, way: PruningWay, targets: Sequence[float]) -> list[Pruned]:
@@ -121,10 +134,12 @@ def _pruned(bench: Bench, training: Training, way: PruningWay, targets: Sequence
 
 
 def _torch_pruning(bench: Bench, subject: str, seed: int, way: PruningWay) -> list[Rival]:
-    training, rivals = _training(bench, subject, seed, way), []
-    for target, pruned in zip(TARGETS, _pruned(bench, training, way, TARGETS), strict=True):
-        said = f"hidden {pruned.hidden_size}, {pruned.architecture}"
-        rivals.append(Rival(TORCH_PRUNING, target, replace(training, pruning=pruned.pruning), pruned.latency_ms, said))
+    trainings, rivals = _trainings(bench, subject, seed, way), []
+    by_training = [_pruned(bench, training, way, TARGETS) for training in trainings]
+    for target, same in zip(TARGETS, zip(*by_training, strict=True), strict=True):
+        made = tuple(replace(training, pruning=pruned.pruning) for training, pruned in zip(trainings, same, strict=True))
+        said = f"hidden {same[0].hidden_size}, {same[0].architecture}"
+        rivals.append(Rival(TORCH_PRUNING, target, made, min(pruned.latency_ms for pruned in same), said))
     return rivals
 
 
@@ -138,12 +153,15 @@ def _best_way(bench: Bench) -> PruningWay:
 
 
 def _better(bench: Bench, ways: Sequence[PruningWay]) -> PruningWay:
-    trainings = {}
+    trainings: dict[PruningWay, list[Training]] = {}
     for way in ways:
-        training = _training(bench, MOVIES, 0, way)
-        trainings[way] = replace(training, pruning=_pruned(bench, training, way, TARGETS)[0].pruning)
-    bench.workshop.make([Need(training) for training in trainings.values()])
-    found = {way: bench.workshop.made(training).accuracy("validation") for way, training in trainings.items()}
+        for training in _trainings(bench, MOVIES, 0, way):
+            pruned = _pruned(bench, training, way, TARGETS)[0]
+            trainings.setdefault(way, []).append(replace(training, pruning=pruned.pruning))
+    bench.workshop.make([Need(training) for items in trainings.values() for training in items])
+    found = {
+        way: max(bench.workshop.made(training).accuracy("validation") for training in items) for way, items in trainings.items()
+    }
     for way, accuracy in found.items():
         click.echo(f"Torch-Pruning, {way}: {accuracy:.2%} on validation rows", err=True)
     return max(found, key=lambda way: found[way])
@@ -173,7 +191,7 @@ def _rows(
                 continue
             pairs = [(run, rival, item) for run, rival, item in all_pairs if item is not None]
             test = [bench.workshop.made(bench.supernet(*run)).accuracy("test", item) for run, _, item in pairs]
-            theirs = [bench.workshop.made(rival.training).accuracy("test") for _, rival, _ in pairs]
+            theirs = [rival.best(bench.workshop).accuracy("test") for _, rival, _ in pairs]
             found = [mine - other for mine, other in zip(test, theirs, strict=True)]
             differences[peer, target] += found
             rows.append(
