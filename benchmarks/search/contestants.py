@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from pymoo.core.duplicate import NoDuplicateElimination
+from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import SVR
 
@@ -20,12 +22,16 @@ from instatune_deploy.search.base import Constraints, Predicted
 from instatune_deploy.search.design import spread_over_cost
 from instatune_deploy.search.evolution import Evolution
 from instatune_deploy.search.linas import Linas
+from instatune_deploy.search.nsga2 import Nsga2
 from instatune_deploy.search.random import Random
 from instatune_deploy.search.rounds import Strategy
 
 Contestant = Callable[[Pool, int, np.ndarray], Strategy]
 """pool, seed, limits (2,) -> a strategy that goes on until it has no wish left."""
 ROUNDS = 10**6
+PENALTIES = np.logspace(-3, 3, 13)
+SLACKS = [0.1, 1.0, 10.0, 100.0]
+FOLDS = 3
 SETTINGS = SearchSettings()
 POPULATION = 50
 """LINAS: of the search on the predictors."""
@@ -78,7 +84,7 @@ def nsga2(population: int) -> Contestant:
 
     def made(pool: Pool, seed: int, limits: np.ndarray) -> Strategy:
         first = _drawn(pool, seed, population)
-        return Evolution(PoolSpace(pool), first, limits, rounds=ROUNDS, per_round=population, seed=seed)
+        return PoolEvolution(PoolSpace(pool), first, limits, rounds=ROUNDS, per_round=population, seed=seed)
 
     return made
 
@@ -108,11 +114,32 @@ class OursOverPool(Linas):
         return best_of(members, predicted.mean(members), self.population)
 
 
+class PoolEvolution(Evolution):
+    """NSGA-II in a pool: a child that is known already gives way to the unknown member that is most like it.
+
+    In a space without end nearly every child is new. In a pool most children would be what their parents are.
+    """
+
+    def propose(self) -> np.ndarray:
+        """The next generation, all of it new."""
+        assert isinstance(self.space, PoolSpace)
+        if self.nsga2 is None:
+            self.nsga2 = Nsga2(self.space, len(self.measured), self.seed, self.measured, len(self.limits), 0, self.per_round)
+            for step in (self.nsga2.algorithm, self.nsga2.algorithm.mating):
+                step.eliminate_duplicates = NoDuplicateElimination()
+            self.asked = self.nsga2.ask()
+        self._tell_what_is_known()
+        self.asked = self.space.unknown_like(self.nsga2.ask(), self.known)
+        self.nsga2.asked = self.nsga2.asked[: len(self.asked)]
+        self.nsga2.asked.set("X", self.asked)
+        return self.asked
+
+
 class PaperLinas(Strategy):
     """Measures at random first; then, round by round, what is best on one predictor per objective.
 
     In the paper NSGA-II looks for that; in a pool it is looked up. The predictors are ridge regression (latency) and support
-    vectors (accuracy) on one-hot choices.
+    vectors (accuracy) on one-hot choices, a layer that is not there being one; their penalties are chosen by cross-validation.
     """
 
     predicts = True
@@ -120,32 +147,36 @@ class PaperLinas(Strategy):
     def propose(self) -> np.ndarray:
         """Of what the predictors say is best, what is not known, front by front."""
 
-        def one_hot() -> OneHotEncoder:
-            return OneHotEncoder(categories=[range(count) for count in self.space.choices], handle_unknown="ignore")
-
-        latency = make_pipeline(one_hot(), Ridge(alpha=1.0)).fit(self.measured, self.objectives[:, 0])
-        span = max(np.ptp(self.objectives[:, 1]), 1e-9)
-        # support vectors know no scale: errors in units of their range
-        error = make_pipeline(one_hot(), SVR(C=1.0, epsilon=0.01)).fit(self.measured, self.objectives[:, 1] / span)
-
-        def predicted(genotypes: np.ndarray) -> np.ndarray:
-            return np.column_stack([latency.predict(genotypes), error.predict(genotypes) * span])
-
         assert isinstance(self.space, PoolSpace)
         members = self.space.pool.genotypes
-        population = best_of(members, predicted(members), POPULATION)
-        unseen = self.unknown(population)
-        if len(unseen) == 0:
-            return unseen
-        return unseen[: self.per_round]
+        encoder = OneHotEncoder(sparse_output=False).fit(self._sizes(members))
+        x = encoder.transform(self._sizes(self.measured))
+        latency = RidgeCV(PENALTIES).fit(x, self.objectives[:, 0])
+        span = max(np.ptp(self.objectives[:, 1]), 1e-9)
+        # support vectors know no scale: errors in units of their range
+        folds = min(FOLDS, len(x))
+        error = GridSearchCV(SVR(epsilon=0.01), {"C": SLACKS}, cv=folds, scoring="neg_mean_absolute_error")
+        error.fit(x, self.objectives[:, 1] / span)
+        every = encoder.transform(self._sizes(members))
+        predicted = np.column_stack([latency.predict(every), error.predict(every) * span])
+        population = best_of(members, predicted, POPULATION)
+        return self.unknown(population)[: self.per_round]
+
+    def _sizes(self, genotypes: np.ndarray) -> np.ndarray:
+        """Heads and MLP widths of every layer, 0 where there are none: (n, 2 layers)."""
+        assert isinstance(self.space, PoolSpace)
+        return np.column_stack(self.space.pool.space.sizes(genotypes.astype(np.int64)))
 
 
 def best_of(members: np.ndarray, objectives: np.ndarray, count: int) -> np.ndarray:
-    """What NSGA-II's last population would be of a pool, (at most ``count``, genes): front by front, the first front first."""
-    if len(members) == 0:
-        return members
-    fronts = NonDominatedSorting().do(objectives, n_stop_if_ranked=count)
-    return members[np.concatenate(fronts)[:count].astype(np.int64)]
+    """What NSGA-II's last population would be of a pool, (at most ``count``, genes): front by front, and of each front those
+    first that have most room around them."""
+    chosen: list[int] = []
+    if len(members):
+        for part in NonDominatedSorting().do(objectives, n_stop_if_ranked=count):
+            room = calc_crowding_distance(objectives[part])
+            chosen += part[np.argsort(-room, kind="stable")].tolist()
+    return members[chosen[:count]]
 
 
 class _Shuffled(Random):

@@ -25,7 +25,7 @@ JUDGED = SHARES.index(0.99)
 NO_LIMITS = np.full(2, np.inf)
 CONTESTANTS: dict[str, dict[str, Contestant]] = {
     "ours": {"6 a round": contestants.ours},
-    "linas": {f"{count} a round": contestants.linas(count) for count in (10, 20, 50)},
+    "linas": {f"{count} a round": contestants.linas(count) for count in (6, 10, 20, 50)},
     "nsga2": {f"population {count}": contestants.nsga2(count) for count in (20, 50)},
     "random": {"": contestants.random},
 }

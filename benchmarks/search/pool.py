@@ -23,9 +23,11 @@ import pyarrow.parquet as pq
 
 from benchmarks.results import FOLDER, REPOSITORY
 from instatune_deploy.config import ProfileSettings, RunSettings, SearchSettings
+from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.measure import Laboratory
 from instatune_deploy.devices.profile import resolve
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.store import open_store
 from instatune_deploy.pipeline.bench import Bench, Point
 from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
@@ -39,6 +41,8 @@ from instatune_deploy.terminal import Terminal
 WORK = REPOSITORY / "runs" / "benchmarks" / "search"
 FILE = FOLDER / "search-pool.parquet"
 COUNT = 1000
+SPARE = 0.05
+"""So many more are drawn, for those whose latency cannot be believed."""
 PROFILE = ProfileSettings(
     name="pool",
     description="both runtimes, one thread",
@@ -149,19 +153,23 @@ def bench_of(work: Path, laboratory: Laboratory, terminal: Terminal) -> Bench:
     return Bench(inputs, finetune_stage(inputs, work, 0, terminal), device, laboratory)
 
 
-def measured(bench: Bench, genotypes: np.ndarray) -> dict[tuple[int, ...], dict[str, Point]]:
-    """By genotype and runtime; those left out that are not to be believed.
+def measured(bench: Bench, genotypes: np.ndarray, count: int) -> dict[tuple[int, ...], dict[str, Point]]:
+    """The first ``count`` that are to be believed, by genotype and runtime.
 
     All latencies first: only these need a quiet machine. Accuracy is that of ONNX Runtime's graph: it runs rows of like length
     together on all cores, and in fp32 both runtimes decide alike.
     """
     space, found = bench.supernet.space, dict[tuple[int, ...], dict[str, Point]]()
-    with click.progressbar(genotypes, label="latencies", show_pos=True) as bar:
-        latencies = {
-            tuple(row.tolist()): {run: bench.latency(space.decode(row), run) for run in bench.device.runs} for row in bar
-        }
+    believed: dict[tuple[int, ...], dict[Run, Measurement]] = {}
+    with click.progressbar(length=count, label="latencies", show_pos=True) as bar:
+        for row in genotypes:
+            latencies = {run: bench.latency(space.decode(row), run) for run in bench.device.runs}
+            if all(item.believed for item in latencies.values()):
+                believed[tuple(row.tolist())] = latencies
+                bar.update(1)
+            if len(believed) == count:
+                break
     click.echo("every latency is measured: other work no longer disturbs")
-    believed = {row: items for row, items in latencies.items() if all(item.believed for item in items.values())}
     with click.progressbar(believed.items(), label="accuracies", length=len(believed), show_pos=True) as rest:
         for row, items in rest:
             architecture = space.decode(np.array(row))
@@ -224,10 +232,10 @@ def main(count: int, work: Path, path: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     with open_store(work, None, create=True) as store, closing(Laboratory(store, scratch=work)) as laboratory:
         bench = bench_of(work, laboratory, Terminal())
-        found = measured(bench, chosen(bench.supernet.space, bench.supernet.shape, count, bench.device.sequence_length))
-        made = made_of(bench, found)
+        drawn = chosen(bench.supernet.space, bench.supernet.shape, round(count * (1 + SPARE)), bench.device.sequence_length)
+        made = made_of(bench, measured(bench, drawn, count))
     made.save(path)
-    click.echo(f"{path}: {len(made)} architectures; {count - len(made)} whose latency could not be believed are left out")
+    click.echo(f"{path}: {len(made)} architectures")
 
 
 if __name__ == "__main__":

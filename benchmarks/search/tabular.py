@@ -41,6 +41,18 @@ class PoolSpace:
             return np.empty(0, dtype=np.int64)
         return np.abs(self._shares(genotypes)[:, None] - self._members[None]).sum(axis=2).argmin(axis=1)
 
+    def unknown_like(self, genotypes: np.ndarray, known: set[tuple[int, ...]]) -> np.ndarray:
+        """For each the member most like it that is not ``known`` and not taken by one before it, (at most n, genes)."""
+        free = np.array([row not in known for row in rows(self.pool.genotypes)])
+        chosen = []
+        for shares in self._shares(genotypes):
+            if not free.any():
+                break
+            far = np.abs(shares - self._members).sum(axis=1)
+            chosen.append(int(np.where(free, far, np.inf).argmin()))
+            free[chosen[-1]] = False
+        return self.pool.genotypes[chosen]
+
     def _shares(self, genotypes: np.ndarray) -> np.ndarray:
         heads, widths = self.pool.space.sizes(genotypes.astype(np.int64))
         return np.column_stack([heads / self.pool.shape.heads, widths / self.pool.shape.mlp_width]).astype(np.float32)

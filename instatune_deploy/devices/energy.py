@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 COUNTERS = Path("/sys/class/powercap")
-PACKAGES = "intel-rapl:[0-9]"
-"""One of each processor package (AMD's too); parts of a package are counted in it, and have a second colon."""
+ZONES = "intel-rapl:[0-9]*"
+PACKAGE = "package-"
+"""How a processor package is named (AMD's too). Other zones are parts of one (cores, memory) or hold it (psys, the platform)."""
 WINDOW_S = 0.3
 """The counters advance about every millisecond."""
 UJ_PER_MJ = 1e3
@@ -46,7 +47,8 @@ def _read(folder: Path) -> dict[str, tuple[int, int]]:
     try:
         return {
             path.name: (_number(path / "energy_uj"), _number(path / "max_energy_range_uj"))
-            for path in sorted(folder.glob(PACKAGES))
+            for path in sorted(folder.glob(ZONES))
+            if (path / "name").read_text(encoding="ascii").startswith(PACKAGE)
         }
     except (OSError, ValueError):
         return {}

@@ -80,7 +80,7 @@ class Bench:
     def point(self, architecture: Architecture, run: Run) -> Point | None:
         """Latency and accuracy of a deployment; None when its latency cannot be believed (the store says why)."""
         measurement = self.latency(architecture, run)
-        if not measurement.believed:
+        if not measurement.believed or self.lacks(measurement):
             return None
         try:
             return Point(architecture, run, measurement, self.accuracy(architecture, run, "validation"), self.macs(architecture))

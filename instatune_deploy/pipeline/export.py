@@ -18,7 +18,7 @@ from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, User
 from instatune_deploy.pipeline.bench import Bench, Point
 from instatune_deploy.pipeline.objectives import latency_ms
 from instatune_deploy.pipeline.picture import draw_search
-from instatune_deploy.pipeline.results import SearchResult, ranked
+from instatune_deploy.pipeline.results import NEAREST, SearchResult, lines_of, nearest_to, ranked
 from instatune_deploy.pipeline.search import Searcher
 from instatune_deploy.tasks.references import is_on_hub
 from instatune_deploy.terminal import Terminal
@@ -105,10 +105,15 @@ def export_stage(
             terminal.result(f"{why}; the next best is tried")
             if isinstance(error, _Larger):  # so will those of others be that are run in this way
                 most_bytes[point.run, error.figure] = getattr(point.measurement, error.figure) * error.limit / error.found
-    raise NoArchitectureFits(
-        f"the finished files of the {tried} networks tried did not keep {searcher.budget or 'their accuracy'} "
-        f"(the last: {why}); {advice}allow a little more"
+    budget = searcher.budget or Budget()
+    nearest = lines_of(
+        nearest_to(result, budget, searcher.statistic) if searcher.budget else candidates[:NEAREST], searcher.statistic
     )
+    said = (
+        f"the finished files of the {tried} networks tried did not keep {searcher.budget or 'their accuracy'} "
+        f"(the last: {why}); {advice}allow a little more. The nearest of {len(result.points)} measured:"
+    )
+    raise NoArchitectureFits("\n".join([said, *nearest]))
 
 
 def full_point(result: SearchResult, bench: Bench) -> Point:

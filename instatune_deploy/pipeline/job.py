@@ -118,9 +118,12 @@ class Job:
 
     def _search(self, target: Target, searcher: Searcher) -> None:
         from instatune_deploy.pipeline.kept import searched
+        from instatune_deploy.pipeline.results import ranked
         from instatune_deploy.pipeline.summary import show_front
 
-        show_front(searcher, searched(searcher, self.work))
+        result = searched(searcher, self.work)
+        show_front(searcher, result)
+        ranked(result, searcher.budget, searcher.statistic)  # raises where nothing keeps the budget
 
     def _deploy(self, target: Target, searcher: Searcher) -> None:
         from instatune_deploy.pipeline.export import export_stage

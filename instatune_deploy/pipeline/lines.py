@@ -41,7 +41,9 @@ class Lines:
                 x = _parts(space, shape, np.array([space.encode(architecture) for architecture in figures]))
                 y = np.array(list(figures.values()), dtype=float)
                 weights[group] = np.linalg.lstsq(x, y, rcond=None)[0]
-                residual[group] = float(np.sqrt(np.mean((x @ weights[group] - y) ** 2)))
+                # what was fitted takes a part of the deviation with each of its numbers
+                free = max(1, len(y) - x.shape[1])
+                residual[group] = float(np.sqrt(np.sum((x @ weights[group] - y) ** 2) / free))
         return cls(space, shape, weights, residual, group_of)
 
     def predict(self, genotypes: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -131,14 +132,15 @@ def upper_ms(point: Point, statistic: Statistic) -> float:
 
 def ranked(result: SearchResult, budget: Budget | None, statistic: Statistic) -> list[Point]:
     """The measured points that keep the budget, most accurate first, the faster of equals; where the budget says how accurate
-    they must be, those first that are best in the first of the other objectives: the fastest, unless latency is none.
+    they must be, or accuracy is none of the objectives, those first that are best in the first of the other objectives: the
+    fastest, unless latency is none.
 
     ``NoArchitectureFits`` names the nearest and what budget would do.
     """
     fitting = [point for point in result.points if keeps(point, budget, statistic)]
     if not fitting:
         raise no_architecture_fits(result, budget, statistic)
-    if budget is not None and budget.accuracy is not None:
+    if (budget is not None and budget.accuracy is not None) or "accuracy" not in result.names:
         first = OBJECTIVES[chosen_by(budget, result.names)]
         return sorted(fitting, key=lambda point: (first.of(point, statistic), -point.accuracy))
     return sorted(fitting, key=lambda point: (-point.accuracy, latency_ms(point, statistic)))
@@ -147,16 +149,26 @@ def ranked(result: SearchResult, budget: Budget | None, statistic: Statistic) ->
 def no_architecture_fits(result: SearchResult, budget: Budget | None, statistic: Statistic) -> NoArchitectureFits:
     """The error that says what would be possible."""
     assert budget is not None
-    nearest = sorted(result.points, key=lambda point: exceeded(point, budget, statistic))[:NEAREST]
+    nearest = nearest_to(result, budget, statistic)
     would_do = ""
     if budget == Budget(budget.limit_ms, budget.statistic):  # nothing but a latency
         # one decimal more than the latency has, rounded up: a budget that is sure to do
         enough = float(np.ceil(upper_ms(nearest[0], statistic) * 1.05 * 100) / 100)
         would_do = f"; a budget of {Budget(enough, budget.statistic)} would do"
-    lines = [f"  {_said(point, statistic)}: {point.architecture}; {point.run}" for point in nearest]
+    lines = lines_of(nearest, statistic)
     return NoArchitectureFits(
         "\n".join([f"nothing keeps {budget}{would_do}. The nearest of {len(result.points)} measured:", *lines])
     )
+
+
+def nearest_to(result: SearchResult, budget: Budget, statistic: Statistic) -> list[Point]:
+    """The `NEAREST` measured points that exceed a budget least."""
+    return sorted(result.points, key=lambda point: exceeded(point, budget, statistic))[:NEAREST]
+
+
+def lines_of(points: Sequence[Point], statistic: Statistic) -> list[str]:
+    """A line for each: everything that a budget may limit, and what it is."""
+    return [f"  {_said(point, statistic)}: {point.architecture}; {point.run}" for point in points]
 
 
 def _said(point: Point, statistic: Statistic) -> str:

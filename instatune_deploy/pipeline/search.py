@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +103,8 @@ class Searcher:
 
         def also(genotypes: np.ndarray) -> np.ndarray:
             if len(result.points) not in limited:  # once a round
-                limited[len(result.points)] = self.learner.exceeded(result.points, budget, names, self._predictors)
+                aimed = self._aimed(budget, result.points)
+                limited[len(result.points)] = self.learner.exceeded(result.points, aimed, names, self._predictors)
             constraints = limited[len(result.points)]
             assert constraints is not None
             return constraints(genotypes)
@@ -119,6 +120,7 @@ class Searcher:
             self.seed,
             also if others else None,
             names.index(chosen_by(budget, names)),
+            self._shapes(),
         )
         strategy = STRATEGIES[self.settings.strategy](made_from)
         number = 0
@@ -136,15 +138,12 @@ class Searcher:
                 objectives(found, self.statistic, names),
             )
             if budget.limit_ms is not None and "latency" in names:
-                # what is chosen must keep the budget with its upper confidence limit: aim as much below it
-                margin = np.median(
-                    [upper_ms(point, self.statistic) / latency_ms(point, self.statistic) for point in result.points]
-                )
-                strategy.limits[names.index("latency")] = budget.limit_ms / margin
+                strategy.limits[names.index("latency")] = self._aimed(budget, result.points).limit_ms
             self._report_round(result)
             if strategy.predicts and not self.learner.enough(result.points):
                 if len(found) < len(asked):
-                    raise self._too_noisy(len(asked) - len(found), len(asked))
+                    missing = MIN_MEASUREMENTS - len({point.architecture for point in result.points})
+                    raise self._too_noisy(len(asked) - len(found), len(asked), missing)
                 break  # the space has no more, and all of it is measured
         result.volumes = strategy.volumes
         full = self.architectures.largest()
@@ -155,6 +154,19 @@ class Searcher:
             )
         self._judge(result)
         return result
+
+    def _aimed(self, budget: Budget, points: list[Point]) -> Budget:
+        """What is chosen must keep the budget with the upper confidence limit of its latency: aim as much below it."""
+        if budget.limit_ms is None or not points:
+            return budget
+        margin = np.median([upper_ms(point, self.statistic) / latency_ms(point, self.statistic) for point in points])
+        return replace(budget, limit_ms=budget.limit_ms / float(margin))
+
+    def _shapes(self) -> np.ndarray:
+        """Members whose layers are all alike, in every run, (n, genes): super-networks are trained on these most often."""
+        members = self.architectures.uniform()
+        shapes = [self.space.encode(architecture, run) for architecture in members for run in self.device.runs]
+        return np.array(shapes, dtype=np.int64).reshape(len(shapes), len(self.space.choices))
 
     @property
     def objectives(self) -> tuple[ObjectiveName, ...]:
@@ -213,9 +225,11 @@ class Searcher:
         found = self.bench.store.select(graph_hash=self.bench.graph_hash(architecture, run), believed=False, limit=1)
         return [item.why for item in found if item.timing is None and item.why is not None]
 
-    def _too_noisy(self, lost: int, wanted: int) -> TooNoisy:
+    def _too_noisy(self, lost: int, wanted: int, missing: int = 0) -> TooNoisy:
+        """missing: how many networks a predictor lacks"""
+        too_few = f", {missing} too many for a predictor, which needs {MIN_MEASUREMENTS} networks" if missing else ""
         return TooNoisy(
-            f"device '{self.device.name}': {lost} of {wanted} measurements could not be believed; "
+            f"device '{self.device.name}': {lost} of {wanted} measurements could not be believed{too_few}; "
             "stop what else runs on this host and run again (what was measured is kept)"
         )
 

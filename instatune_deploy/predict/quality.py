@@ -36,11 +36,17 @@ def quality(predicted: np.ndarray, measured: np.ndarray) -> Quality:
     error = np.abs(predicted - measured)
     tau = kendalltau(predicted, measured).statistic if len(measured) > 1 else 0.0
     return Quality(
-        mape=float(np.mean(error / np.abs(measured))),
+        mape=float(np.mean(_shares(error, measured))),
         mae=float(error.mean()),
         tau=0.0 if np.isnan(tau) else float(tau),
         count=len(measured),
     )
+
+
+def _shares(error: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Of what was measured; where that is 0 (nothing classified right), anything else is off by all of it."""
+    known = np.where(measured == 0, 1.0, np.abs(measured))
+    return np.asarray(np.where(measured == 0, np.sign(error), error / known))
 
 
 def held_out(

@@ -20,6 +20,7 @@ class Linas(Strategy):
 
     stop_gain: a round that adds less than this share to the front's hypervolume is the last
     asked:     index of the objective that the choice is made by, among what keeps the limits
+    shapes:    (n, genes), where NSGA-II begins beside the front that is known, such as members with layers alike
     """
 
     predicts = True
@@ -39,10 +40,12 @@ class Linas(Strategy):
         generations: int,
         seed: int,
         asked: int = -1,
+        shapes: np.ndarray | None = None,
     ) -> None:
         super().__init__(space, first, limits, also, rounds=rounds, per_round=per_round, seed=seed)
         self.fit, self.stop_gain = fit, stop_gain
         self.population, self.generations, self.asked = population, generations, asked
+        self.shapes = np.empty((0, len(space.choices)), dtype=np.int64) if shapes is None else space.canonical(shapes)
         self._before = 0
 
     def propose(self) -> np.ndarray:
@@ -83,7 +86,10 @@ class Linas(Strategy):
             population=self.population,
             generations=self.generations,
             seed=self.seed + len(self.volumes),
-            start=np.concatenate([self.measured[front(self.objectives)], self._kept_front()]),
+            # not all of them where they are many: the rest of the first population is drawn
+            start=np.concatenate(
+                [self.measured[front(self.objectives)], self._kept_front(), _thinned(self.shapes, self.population // 2)]
+            ),
             constraints=constraints,
             whole=True,
         )
@@ -105,3 +111,8 @@ class Linas(Strategy):
             return False
         # both as the limits are known now
         return after - self.volume(self._before) < self.stop_gain * after
+
+
+def _thinned(genotypes: np.ndarray, count: int) -> np.ndarray:
+    """At most ``count`` of them, evenly taken."""
+    return genotypes[:: max(1, -(-len(genotypes) // max(1, count)))]

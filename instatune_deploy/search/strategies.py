@@ -25,6 +25,7 @@ class Search:
     fit:    makes the predictors; strategies that predict nothing never call it
     also:   what else must be kept, and needs no measuring
     asked:  index of the objective that the choice is made by
+    shapes: (n, genes), where an evolutionary search on predictors begins beside the front that is known
     """
 
     space: Space
@@ -35,6 +36,7 @@ class Search:
     seed: int
     also: Constraints | None = None
     asked: int = -1
+    shapes: np.ndarray | None = None
 
 
 def linas(search: Search) -> Strategy:
@@ -53,6 +55,7 @@ def linas(search: Search) -> Strategy:
         generations=settings.generations,
         seed=search.seed,
         asked=search.asked,
+        shapes=search.shapes,
     )
 
 

@@ -64,9 +64,11 @@ def test_stages(place: Place) -> None:
     assert "fine-tuned before" in finetune.stderr
 
 
-def test_nothing_fits(place: Place) -> None:
-    result = run(place, "--budget", "1ms")
+@pytest.mark.parametrize("stage", [[], ["search"]])
+def test_nothing_fits(place: Place, stage: list[str]) -> None:
+    result = run(place, *stage, "--budget", "1ms")
     assert result.exit_code == 3
+    assert ("full model" in result.stdout) is bool(stage)  # the front is shown all the same
     error, *nearest = result.stderr.splitlines()[-4:]
     assert error.startswith("Error: nothing keeps 1ms; a budget of ")
     assert all(line.startswith("  ") for line in nearest)

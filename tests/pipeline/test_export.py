@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,11 @@ def test_finished_files_that_are_less_accurate_are_not_handed_over(unmade: Place
 
 def test_none_keeps_the_budget_on_the_finished_files(unmade: Place) -> None:
     unmade.fake.slower = lambda deployment: 10.0
-    with pytest.raises(NoArchitectureFits, match=r"the finished files of the \d networks tried did not keep"):
+    with pytest.raises(NoArchitectureFits, match=r"the finished files of the \d networks tried did not keep") as caught:
         unmade.job(BUDGET).run()
+    first, *nearest = str(caught.value).splitlines()
+    assert re.search(r"The nearest of \d+ measured:$", first)
+    assert len(nearest) == 3
     tried = unmade.fake.remeasured
     assert len(set(tried)) == len(tried)
     assert 2 <= len(tried) <= ATTEMPTS

@@ -65,6 +65,13 @@ def test_the_smallest_that_is_accurate_enough_where_latency_is_no_objective() ->
     assert ranked(replace(result, names=("latency", "accuracy")), Budget(accuracy=0.8), "p90") == [MIDDLE, small_and_slow]
 
 
+def test_without_accuracy_among_the_objectives_the_fastest_is_chosen() -> None:
+    slower = point(1, 9.0, 0.99)
+    result = SearchResult([slower, MIDDLE], names=("latency", "size"))
+    assert ranked(result, None, "p90") == [MIDDLE, slower]
+    assert ranked(replace(result, names=("latency", "accuracy")), None, "p90") == [slower, MIDDLE]
+
+
 def test_memory_is_limited() -> None:
     told = with_told(MIDDLE, peak_memory_bytes=150e6)
     assert exceeded(told, Budget(memory_bytes=100e6), "p90") == pytest.approx(0.5)

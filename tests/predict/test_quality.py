@@ -15,6 +15,13 @@ def test_by_hand() -> None:
     assert found.to_json() == {"mape": found.mape, "mae": found.mae, "tau": found.tau, "count": 4}
 
 
+def test_what_was_measured_as_0_is_off_by_all_of_it_or_not_at_all() -> None:
+    """A network that classifies nothing right."""
+    found = quality(np.array([0.1, 0.0, 0.5]), np.array([0.0, 0.0, 0.4]))
+    assert found.mape == pytest.approx((1 + 0 + 0.25) / 3)
+    assert found.mae == pytest.approx(0.2 / 3)
+
+
 def test_order_alone() -> None:
     assert quality(np.array([1.0, 2, 3]), np.array([10.0, 20, 30])).tau == pytest.approx(1)
     assert quality(np.array([3.0, 2, 1]), np.array([10.0, 20, 30])).tau == pytest.approx(-1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,6 +210,24 @@ def test_uncertain_ones_are_tried_where_the_certain_ones_gain_nothing() -> None:
 
     assert len(run(strategy(lambda *_: Predicted(flat, certain), rounds=1))) == 1
     assert len(run(strategy(lambda *_: Predicted(flat, unsure), rounds=1))) == 2
+
+
+def test_nsga2_begins_with_the_known_front_and_members_with_layers_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[np.ndarray] = []
+
+    def optimise(space: Any, worth: Any, *, start: np.ndarray, **_: Any) -> np.ndarray:
+        begun.append(start)
+        return start
+
+    monkeypatch.setattr("instatune_deploy.search.linas.optimise", optimise)
+    shapes = np.array([[1, value, value, value, value] for value in range(4)] * 5)
+    linas = Linas(SPACE, truth, FIRST, np.full(2, np.inf), rounds=1, per_round=6, stop_gain=0, population=8, generations=1,
+                  seed=0, shapes=shapes)  # fmt: skip
+    run(linas)
+    known = {tuple(row) for row in rows(FIRST[[0, 1]])}
+    assert known <= set(rows(begun[0]))
+    # at most half of the population: every fifth of the twenty
+    assert rows(begun[0][-4:]) == rows(SPACE.canonical(shapes[::5]))
 
 
 def test_the_same_for_a_seed() -> None:

@@ -139,13 +139,14 @@ class OnnxRuntimeSession:
         checked = check_inputs(self._wanted, inputs)
         run_once: Callable[[], object] = partial(self._session.run_with_iobinding, binding)
         if self._provider == "cpu":
-            # an OrtValue made from numpy shares the array's memory; the binding keeps both alive
+            # shares the array's memory
             for name, array in checked.items():
                 binding.bind_cpu_input(name, array)
         else:
             for name, array in checked.items():
                 binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0))
             run_once = partial(_run_and_wait, self._session, binding)
+        run_once.inputs = checked  # type: ignore[attr-defined]  # they must live as long
         for name in self._outputs:
             binding.bind_output(name, "cpu" if self._provider == "cpu" else "cuda")
         try:

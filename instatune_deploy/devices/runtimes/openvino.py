@@ -139,14 +139,17 @@ class OpenVinoSession:
     def _bound(self, inputs: Inputs) -> tuple[openvino.InferRequest, Callable[[], object]]:
         """A request that has run once on ``inputs``, and the function that runs it again."""
         request = self._compiled.create_infer_request()
-        for name, array in check_inputs(self._wanted, inputs).items():
+        arrays = check_inputs(self._wanted, inputs)
+        for name, array in arrays.items():
             if self._provider == "cpu":
-                # shared memory: the array is used in place and kept alive
+                # shared memory: the array is used in place
                 request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
             else:
                 # memory of the device's own: anything else is copied in every run
                 request.get_tensor(name).data[...] = array
         run_once = partial(request.infer, share_outputs=True)
+        # neither the request nor its tensors keep them alive: it would compute with whatever comes to lie there
+        run_once.inputs = arrays  # type: ignore[attr-defined]
         try:
             run_once()
         except RuntimeError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -60,6 +62,20 @@ def test_bind_runs_again_and_again(session: Session, inputs: dict[str, Any]) -> 
     run_once = session.bind(inputs)
     for _ in range(3):
         run_once()
+
+
+def test_what_is_bound_lives_as_long_as_the_function(session: Session, inputs: dict[str, Any]) -> None:
+    """The memory is used in place: freed, it would be whatever comes to lie there."""
+    given = {name: values.copy() for name, values in inputs.items()}
+    alive = [weakref.ref(values) for values in given.values()]
+    run_once = session.bind(given)
+    del given
+    gc.collect()
+    assert all(item() is not None for item in alive)
+    run_once()
+    del run_once
+    gc.collect()
+    assert all(item() is None for item in alive)
 
 
 def test_bind_takes_arrays_that_are_not_contiguous_or_read_only(session: Session, inputs: dict[str, Any]) -> None:
