@@ -18,8 +18,9 @@ UNITS_MACS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 PARTS = {"": 1, "%": 100}
 """How many of each unit of an accuracy make a whole."""
 FORM = re.compile(r"(?:(?P<what>[^:]*):)?(?P<number>[-+]?[0-9]+(?:\.[0-9]+)?)(?P<unit>[^0-9.]*)")
+LATENCY = "latency"
 NAMES = {
-    "latency": "the latency",
+    LATENCY: "the latency",
     "size_bytes": "the size",
     "memory_bytes": "the memory",
     "macs": "the MACs",
@@ -35,6 +36,7 @@ class Budget:
     """What a network may cost at most, and how accurate it must be at least; None: anything.
 
     statistic: the percentile of the latency that is judged; None: the one that the hardware profile names
+    also_ms:   limits of other percentiles
     memory_bytes: peak resident memory of a process that runs it
     macs:      multiply-accumulates of one input
     accuracy:  on the validation rows, 0 to 1; where it is given, the fastest that reaches it is looked for
@@ -46,11 +48,20 @@ class Budget:
     memory_bytes: float | None = None
     macs: float | None = None
     accuracy: float | None = None
+    also_ms: tuple[tuple[Statistic, float], ...] = ()
+
+    def latencies_ms(self, own: Statistic) -> dict[Statistic, float]:
+        """Every limit of the latency by its percentile; ``own``: that of ``limit_ms`` where none is named."""
+        found: dict[Statistic, float] = {} if self.limit_ms is None else {self.statistic or own: self.limit_ms}
+        for statistic, limit_ms in self.also_ms:
+            found[statistic] = min(limit_ms, found.get(statistic, math.inf))
+        return found
 
     def __str__(self) -> str:
         prefix = f"{self.statistic}:" if self.statistic else ""
         said = [
             None if self.limit_ms is None else f"{prefix}{self.limit_ms:g}ms",
+            *(f"{statistic}:{limit_ms:g}ms" for statistic, limit_ms in self.also_ms),
             None if self.size_bytes is None else f"size:{self.size_bytes / 1e6:g}MB",
             None if self.memory_bytes is None else f"memory:{self.memory_bytes / 1e6:g}MB",
             None if self.macs is None else f"macs:{self.macs / 1e9:g}G",
@@ -64,14 +75,21 @@ def parse_budgets(texts: Iterable[str]) -> Budget | None:
 
     ``BadInput`` says what is wrong with a text, or that two limit the same.
     """
-    found: dict[str, tuple[Any, str]] = {}
+    found: dict[str | tuple[str, str | None], tuple[Any, str]] = {}
     for text in (part for given in texts for part in given.split(",")):
         for name, value in _limits(parse_budget(text)).items():
             before, first = found.setdefault(name, (value, text))
             if before != value:
-                raise BadInput(f"budgets '{first.strip()}' and '{text.strip()}' both limit {NAMES[name]}: give one of them")
-    limits = {name: value for name, (value, _) in found.items()}
-    limits["limit_ms"], limits["statistic"] = limits.pop("latency", (None, None))
+                what = NAMES[name if isinstance(name, str) else LATENCY]
+                raise BadInput(f"budgets '{first.strip()}' and '{text.strip()}' both limit {what}: give one of them")
+    limits = {name: value for name, (value, _) in found.items() if isinstance(name, str)}
+    latencies = [(name[1], value) for name, (value, _) in found.items() if isinstance(name, tuple)]
+    # the profile's own percentile comes first, then they stand in the order they were given in
+    for number, (statistic, limit_ms) in enumerate(sorted(latencies, key=lambda item: item[0] is not None)):
+        if number == 0:
+            limits |= {"limit_ms": limit_ms, "statistic": statistic}
+        else:
+            limits["also_ms"] = (*limits.get("also_ms", ()), (statistic, limit_ms))
     return Budget(**limits) if found else None
 
 
@@ -115,9 +133,11 @@ def _amount(text: str, number: float, unit: str, units: dict[str, float], what: 
     return number * units[unit]
 
 
-def _limits(budget: Budget) -> dict[str, Any]:
-    """By what is limited; a latency with its statistic is one thing."""
-    found = {item.name: getattr(budget, item.name) for item in fields(budget)}
-    latency = found.pop("limit_ms"), found.pop("statistic")
-    given = {name: value for name, value in found.items() if value is not None}
-    return given if latency[0] is None else {"latency": latency, **given}
+def _limits(budget: Budget) -> dict[str | tuple[str, str | None], Any]:
+    """By what is limited: every percentile of the latency is a thing of its own."""
+    found: dict[str | tuple[str, str | None], Any] = {
+        item.name: value
+        for item in fields(budget)
+        if item.name not in {"limit_ms", "statistic", "also_ms"} and (value := getattr(budget, item.name)) is not None
+    }
+    return found if budget.limit_ms is None else {(LATENCY, budget.statistic): budget.limit_ms, **found}

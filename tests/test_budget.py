@@ -114,11 +114,24 @@ def test_several_at_once() -> None:
     assert parse_budgets([]) is None
 
 
+def test_several_percentiles_at_once() -> None:
+    both = parse_budgets(["p50:10ms,p99:30ms", "size:1MB"])
+    assert both == Budget(10, "p50", size_bytes=1e6, also_ms=(("p99", 30),))
+    assert str(both) == "p50:10ms,p99:30ms,size:1MB"
+    assert both.latencies_ms("p90") == {"p50": 10, "p99": 30}
+    # the profile's own percentile is the first, wherever it stands
+    own = parse_budgets(["p99:30ms", "20ms"])
+    assert own == Budget(20, None, also_ms=(("p99", 30),))
+    assert own.latencies_ms("p90") == {"p90": 20, "p99": 30}
+    assert own.latencies_ms("p99") == {"p99": 20}  # one thing after all: the stricter counts
+    assert Budget(size_bytes=1).latencies_ms("p90") == {}
+
+
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
         (["20ms", "10ms"], "budgets '20ms' and '10ms' both limit the latency: give one of them"),
-        (["20ms, p50:20ms"], "budgets '20ms' and 'p50:20ms' both limit the latency"),
+        (["p50:10ms, p50:20ms"], "budgets 'p50:10ms' and 'p50:20ms' both limit the latency"),
         (["size:1MB", "20ms", "size:2MB"], "budgets 'size:1MB' and 'size:2MB' both limit the size"),
         (["20ms,"], "budget '': a budget is a latency"),
     ],

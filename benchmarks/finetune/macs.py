@@ -168,6 +168,15 @@ def summarised(found: dict[tuple[str, int], list[Found]]) -> dict[str, Any]:
         "spread": {KEYS[name]: spread([item.macs_saved for item in all_of(name)]) for name in LOSING},
         "far_end": far_end,
         "full_test_points": median_points([item.test for item in all_of("reference")]),
+        "test_points_by_subject": {
+            subject: {
+                label: median_points(
+                    [item.test for run in found if run[0] == subject for item in found[run] if item.label == label]
+                )
+                for label in ("reference", *(f"{times}x less latency" for times in FASTER))
+            }
+            for subject in dict.fromkeys(subject for subject, _ in found)
+        },
     }
 
 

@@ -105,7 +105,7 @@ class EdgeManifest:
             deployment=Deployed(run, value["batch_size"]),
             input_shapes=dict(value["input_shapes"]),
             files={name: SimpleNamespace(**entry) for name, entry in value["files"].items()},
-            budget=None if budget is None else SimpleNamespace(**{"memory_bytes": None, **budget}),
+            budget=None if budget is None else SimpleNamespace(**{"memory_bytes": None, "also_ms": {}, **budget}),
             memory_bytes=value.get("memory_bytes"),
             host=dict(value["host"]),
             tolerance=float(value["parity"]["tolerance"]),

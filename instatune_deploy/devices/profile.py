@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instatune_deploy.config import ProfileSettings, Requirements, RunSettings, Statistic, TimingSettings
@@ -28,6 +28,10 @@ class SkippedRun:
     missing: tuple[str, ...]
 
 
+RUNS_PER_WINDOW: dict[Statistic, int] = {"p50": 1, "p90": 10, "p99": 100}
+"""Of three windows: with fewer runs there is no upper confidence limit (`statistics.limits`)."""
+
+
 @dataclass(frozen=True)
 class Device:
     """A hardware profile on a host that serves it, nothing left open.
@@ -48,6 +52,11 @@ class Device:
     timing: TimingSettings
     settings: ProfileSettings
     host: Host
+
+    def judged_by(self, statistic: Statistic) -> Device:
+        """The same with a protocol of enough runs to say, with confidence, what ``statistic`` stays below."""
+        least = max(self.timing.min_runs_per_window, RUNS_PER_WINDOW[statistic])
+        return replace(self, timing=self.timing.model_copy(update={"min_runs_per_window": least}))
 
     def deployment(self, architecture: Architecture, run: Run) -> Deployment:
         """``architecture``, run as this device does it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from instatune_deploy.errors import BadInput
 from instatune_deploy.files import write_json
 
 OPTIMIZER = "optimizer.safetensors"
@@ -18,6 +20,7 @@ TRAINING = "training_state.json"
 RANDOM = "random_state"
 SCALER = "loss_scale.json"
 STATE = "trainer_state.json"
+INFINITE = "infinite"
 
 
 class SafeCheckpoints:
@@ -53,17 +56,15 @@ class SafeCheckpoints:
                 else:
                     plain[f"{index}.{name}"] = value
         save_file(tensors, Path(output_dir) / OPTIMIZER)
-        write_json(
-            Path(output_dir) / TRAINING,
-            {"state": plain, "groups": state["param_groups"], "scheduler": _plain(self.lr_scheduler.state_dict())},
-        )
+        value = {"state": plain, "groups": state["param_groups"], "scheduler": _plain(self.lr_scheduler.state_dict())}
+        write_json(Path(output_dir) / TRAINING, _finite(value))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        training = json.loads((Path(checkpoint) / TRAINING).read_text(encoding="utf-8"))
+        training = _infinite(json.loads(_saved(checkpoint, TRAINING).read_text(encoding="utf-8")))
         state: dict[int, dict[str, Any]] = {}
-        for key, value in (*load_file(Path(checkpoint) / OPTIMIZER).items(), *training["state"].items()):
+        for key, value in (*load_file(_saved(checkpoint, OPTIMIZER)).items(), *training["state"].items()):
             index, _, name = key.partition(".")
             state.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": training["groups"]})
@@ -78,7 +79,7 @@ class SafeCheckpoints:
     def _load_scaler(self, checkpoint: str | None) -> None:
         scaler = self.accelerator.scaler
         if scaler is not None and checkpoint is not None:
-            scaler.load_state_dict(json.loads((Path(checkpoint) / SCALER).read_text(encoding="utf-8")))
+            scaler.load_state_dict(json.loads(_saved(checkpoint, SCALER).read_text(encoding="utf-8")))
 
     def _save_rng_state(self, output_dir: str) -> None:
         version, words, gauss = random.getstate()
@@ -99,15 +100,15 @@ class SafeCheckpoints:
         if checkpoint is None:
             return
         name = f"{RANDOM}_{self.args.process_index}"
-        tensors = load_file(Path(checkpoint) / f"{name}.safetensors")
-        plain = json.loads((Path(checkpoint) / f"{name}.json").read_text(encoding="utf-8"))
+        tensors = load_file(_saved(checkpoint, f"{name}.safetensors"))
+        plain = json.loads(_saved(checkpoint, f"{name}.json").read_text(encoding="utf-8"))
         version, words, gauss = plain["python"]
         random.setstate((version, tuple(words), gauss))
         np.random.set_state((plain["numpy"][0], tensors["numpy"].numpy(), *plain["numpy"][1:]))
         torch.random.set_rng_state(tensors["cpu"])
-        cuda = [tensors[key] for key in sorted(tensors) if key.startswith("cuda_")]
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+        count = sum(key.startswith("cuda_") for key in tensors)
+        if 0 < count <= torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([tensors[f"cuda_{index}"] for index in range(count)])
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -120,6 +121,33 @@ def last_checkpoint(folder: Path) -> Path | None:
             continue
         return path
     return None
+
+
+def _saved(checkpoint: str, name: str) -> Path:
+    """A file of a checkpoint; ``BadInput`` when it was saved without, or by another number of processes."""
+    path = Path(checkpoint) / name
+    if not path.is_file():
+        raise BadInput(
+            f"{path}: missing; a training is continued from checkpoints with optimizer and random numbers "
+            "(save_only_model=False), by as many processes as saved them"
+        )
+    return path
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: a scheduler's best loss so far is one until there is a loss."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return {INFINITE: str(value)} if isinstance(value, float) and math.isinf(value) else value
+
+
+def _infinite(value: Any) -> Any:
+    """The inverse of `_finite`."""
+    if isinstance(value, dict):
+        return float(value[INFINITE]) if INFINITE in value else {name: _infinite(item) for name, item in value.items()}
+    return [_infinite(item) for item in value] if isinstance(value, list) else value
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sized
 from typing import Any
 
@@ -20,7 +21,9 @@ _LABEL_NAMES = ("labels", "label")
 def classes_of(model: PreTrainedModel) -> int | None:
     """How many classes a label can be; None for a model whose labels are no class numbers."""
     labels: int = getattr(model.config, "num_labels", 0)
-    return None if labels < 2 or model.get_output_embeddings() is not None else labels
+    # of several choices the label says which; how many there are, only the rows know
+    chooses = type(model).__name__.endswith("ForMultipleChoice")
+    return None if labels < 2 or chooses or model.get_output_embeddings() is not None else labels
 
 
 def check_recipe(model: PreTrainedModel, args: TrainingArguments, settings: FinetuneSettings) -> None:
@@ -31,9 +34,9 @@ def check_recipe(model: PreTrainedModel, args: TrainingArguments, settings: Fine
         raise BadInput("gradient checkpointing would recompute another sub-network than the one that ran: switch it off")
     if args.torch_compile:
         raise BadInput("torch_compile would compile every sub-network anew: switch it off")
-    if args.fsdp or args.deepspeed:
-        how = "fsdp" if args.fsdp else "deepspeed"
-        raise BadInput(f"{how} splits the weights that sub-networks are views of: start several processes without it")
+    for how, environment in (("fsdp", "ACCELERATE_USE_FSDP"), ("deepspeed", "ACCELERATE_USE_DEEPSPEED")):
+        if getattr(args, how) or os.environ.get(environment, "").lower() in ("true", "1"):
+            raise BadInput(f"{how} splits the weights that sub-networks are views of: start several processes without it")
     if getattr(model.config, "num_labels", 2) < 2 and model.get_output_embeddings() is None:
         raise BadInput("the model has one label (a regression): distillation needs at least two classes")
     if getattr(model.config, "problem_type", None) == "multi_label_classification":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ class CommonMixin(SafeCheckpoints):
 
     def __init__(self, *positional: Any, **named: Any) -> None:
         super().__init__(*positional, **named)
+        if self.args.n_gpu > 1:
+            logging.getLogger(__name__).warning("one GPU is used; for several start with torchrun --nproc_per_node")
+            self.args._n_gpu = 1  # as the Trainer does where it cannot replicate a model in one process
         # so that the Trainer counts the rows of a step for every model; the model is not told
         self.model_accepts_loss_kwargs = True
         self.classes = classes_of(self.model)

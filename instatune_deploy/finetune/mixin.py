@@ -9,7 +9,6 @@ Whoever has a Trainer of his own writes ``class MyTrainer(SuperNetworkMixin, The
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
@@ -24,7 +23,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from instatune_deploy.config import FinetuneSettings, SpaceSettings
 from instatune_deploy.errors import BadInput
-from instatune_deploy.finetune.checks import IGNORED, check_recipe
+from instatune_deploy.finetune.checks import IGNORED, check_labels, check_recipe
 from instatune_deploy.finetune.common import CommonMixin, Inputs
 from instatune_deploy.finetune.dropout import Dropout
 from instatune_deploy.finetune.evaluate import Remembered, evaluating
@@ -75,9 +74,6 @@ class SuperNetworkMixin(CommonMixin):
     ) -> None:
         if model is None:
             raise BadInput("a super-network needs a model; model_init is not supported")
-        if args is not None and args.n_gpu > 1:
-            logging.getLogger(__name__).warning("one GPU is used; for several start with torchrun --nproc_per_node")
-            args._n_gpu = 1  # as the Trainer does where it cannot replicate a model in one process
         network = model if isinstance(model, SuperNetwork) else SuperNetwork(model)
         super().__init__(network.model, args, *positional, **named)
         self.supernetwork = network
@@ -204,7 +200,11 @@ class SuperNetworkMixin(CommonMixin):
         if dataset is None:
             raise BadInput("ordering by importance needs a train_dataset; settings.importance_rows=0 leaves the order")
         size = self.args.per_device_train_batch_size
-        return self._prepared(batches_for_importance(dataset, self._collate, self.settings.importance_rows, size, self.args.seed))
+        batches = batches_for_importance(dataset, self._collate, self.settings.importance_rows, size, self.args.seed)
+        for batch in batches:
+            if self.classes is not None and "labels" in batch:
+                check_labels(batch["labels"], self.classes)
+        return self._prepared(batches)
 
     @property
     def _collate(self) -> Any:

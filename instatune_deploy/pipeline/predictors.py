@@ -19,15 +19,17 @@ from instatune_deploy.pipeline.objectives import DEFAULT, OBJECTIVES, latency_ms
 from instatune_deploy.pipeline.results import Promise
 from instatune_deploy.predict.features import feature_names, features
 from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
+from instatune_deploy.predict.shared import Shared
 from instatune_deploy.search.base import Constraints, Predicted
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.shape import ModelShape
 from instatune_deploy.supernet.space import SearchSpace
+from instatune_deploy.words import counted
 
-Sample = tuple[np.ndarray, np.ndarray]
-"""x: (n, features), y: (n,)."""
 NEVER_MS = 1e9
 """Every cost of a run with too few believed measurements to learn from: it is not proposed."""
+OVERHEAD = 0.1
+"""What a network takes beside its MACs, as a share of the full one's; only to tell how runs compare."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +61,40 @@ class Learner:
 
         ``BadInput`` for measurements that say nothing.
         """
-        latency = self._by_run(points, "latency")
-        for index, run in enumerate(self.runs):
-            alike = {latency_ms(point, self.statistic) for point in points if point.run == run}
-            if index in latency and len(alike) == 1:
-                count = sum(point.run == run for point in points)
-                raise BadInput(f"all {count} latencies measured in {run} are {alike.pop():g} ms: these are no measurements")
+        for run in self.runs:
+            found = [latency_ms(point, self.statistic) for point in points if point.run == run]
+            if len(found) >= MIN_MEASUREMENTS and len(set(found)) == 1:
+                raise BadInput(f"all {len(found)} latencies measured in {run} are {found[0]:g} ms: these are no measurements")
+        latency = self._shared(points, "latency")
         x, y, networks = self.accuracy_sample(points)
         accuracy = Predictor.fit(x, y, self.accuracy_names(), relative=False, seed=self.seed, groups=networks)
-        energy = self._by_run(points, "energy") if "energy" in names else {}
+        energy = self._shared(points, "energy") if "energy" in names else None
         return Predictors(self, latency, accuracy, energy, self.lines(points, "size"), self.lines(points, "memory"))
 
-    def _by_run(self, points: list[Point], name: ObjectiveName) -> dict[int, Predictor]:
-        names, found = feature_names(self.space), {}
-        for index, run in enumerate(self.runs):
-            if sum(point.run == run for point in points) >= MIN_MEASUREMENTS:
-                found[index] = Predictor.fit(*self.sample(points, run, name), names, relative=True, seed=self.seed)
-        return found
+    def _shared(self, points: list[Point], name: ObjectiveName) -> Shared:
+        """One predictor for all runs; runtime, precision, provider and threads are categories of it."""
+        genotypes = np.array([self.space.encode(point.architecture) for point in points])
+        numbers = {architecture: number for number, architecture in enumerate(dict.fromkeys(p.architecture for p in points))}
+        descriptions, described = self._described()
+        return Shared.fit(
+            self.features(genotypes),
+            objectives(points, self.statistic, (name,))[:, 0],
+            np.array([self.runs.index(point.run) for point in points]),
+            feature_names(self.space),
+            # every layer costs something beside its MACs
+            cost=self.shape.macs(*self.space.sizes(genotypes), self.tokens) / self.shape.macs_of(self.shape.full(), self.tokens)
+            + OVERHEAD,
+            described=described,
+            descriptions=descriptions,
+            groups=np.array([numbers[point.architecture] for point in points]),
+            seed=self.seed,
+        )
+
+    def _described(self) -> tuple[list[str], np.ndarray]:
+        """What tells the runs apart, a name for each column, and (runs, columns): 1 where it is so."""
+        said = [{run.runtime, run.precision, run.provider, counted(run.threads, "thread")} for run in self.runs]
+        names = sorted(set.union(*said))
+        return names, np.array([[float(name in of_run) for name in names] for of_run in said])
 
     def exceeded(
         self,
@@ -92,7 +111,14 @@ class Learner:
             if limit is not None and name not in names:
                 told = self._expected(points, name, fit or self.fit)
                 columns.append(lambda x, told=told, limit=limit: (told(x) - limit) / (limit or 1.0))  # type: ignore[misc]
+        for statistic, limit_ms in budget.also_ms:
+            told, times = self._expected(points, "latency", fit or self.fit), self._times(points, statistic)
+            columns.append(lambda x, told=told, times=times, limit_ms=limit_ms: told(x) * times / limit_ms - 1)  # type: ignore[misc]
         return (lambda x: np.column_stack([column(x) for column in columns])) if columns else None
+
+    def _times(self, points: list[Point], statistic: Statistic) -> float:
+        """How many times the latency that is learned another percentile of it is, by experience."""
+        return float(np.median([latency_ms(point, statistic) / latency_ms(point, self.statistic) for point in points] or [1.0]))
 
     def _expected(self, points: list[Point], name: ObjectiveName, fit: Callable[[list[Point]], Predictors]) -> Told:
         """What is expected of a figure; 0 where nothing is known yet."""
@@ -121,12 +147,6 @@ class Learner:
     def features(self, genotypes: np.ndarray) -> np.ndarray:
         """(n, genes of an architecture) -> (n, features)."""
         return features(self.space, self.shape, genotypes, self.tokens)
-
-    def sample(self, points: list[Point], run: Run, name: ObjectiveName = "latency") -> Sample:
-        """Features and a figure of one way of running."""
-        chosen = [point for point in points if point.run == run]
-        x = self.features(np.array([self.space.encode(point.architecture) for point in chosen]))
-        return x, objectives(chosen, self.statistic, (name,))[:, 0]
 
     def accuracy_sample(self, points: list[Point]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features, accuracies and which network each is of; every network once in every runtime and precision, on however
@@ -157,12 +177,12 @@ class Learner:
 
 @dataclass(frozen=True)
 class Predictors:
-    """latency, energy: by index of the run; size, memory: in bytes."""
+    """latency, energy: kinds are the indices of the runs; size, memory: in bytes."""
 
     learner: Learner
-    latency: dict[int, Predictor]
+    latency: Shared
     accuracy: Predictor
-    energy: dict[int, Predictor]
+    energy: Shared | None
     size: Lines
     memory: Lines
 
@@ -173,15 +193,15 @@ class Predictors:
     def mean(self, genotypes: np.ndarray, names: Sequence[ObjectiveName] = DEFAULT) -> np.ndarray:
         """(n, genes) -> (n, m), in the units of `OBJECTIVES`."""
         tell: dict[ObjectiveName, Told] = {
-            "latency": lambda x: self._of_run(x, self.latency, Predictor.predict, NEVER_MS),
-            "energy": lambda x: self._of_run(x, self.energy, Predictor.predict, NEVER_MS),
+            "latency": lambda x: self._of_run(x, self.latency, Shared.predict, NEVER_MS),
+            "energy": lambda x: self._of_run(x, self.energy, Shared.predict, NEVER_MS),
             "accuracy": lambda x: 1 - self.accuracy.predict(self._of_kind(x)),
             "size": self.size.predict,
             "memory": self.memory.predict,
             "macs": self.learner.macs,
         }
         found = np.column_stack([tell[name](genotypes) for name in names])
-        unknown = ~np.isin(genotypes[:, -1], list(self.latency))
+        unknown = ~np.isin(genotypes[:, -1], self.latency.known)
         for column, name in enumerate(names):
             if name != "accuracy":  # a run that cannot be measured is not proposed, however small its files would be
                 found[unknown, column] = NEVER_MS
@@ -190,8 +210,8 @@ class Predictors:
     def spread(self, genotypes: np.ndarray, names: Sequence[ObjectiveName] = DEFAULT) -> np.ndarray:
         """The errors' standard deviations, (n, genes) -> (n, m)."""
         tell: dict[ObjectiveName, Told] = {
-            "latency": lambda x: self._of_run(x, self.latency, Predictor.spread, 0.0),
-            "energy": lambda x: self._of_run(x, self.energy, Predictor.spread, 0.0),
+            "latency": lambda x: self._of_run(x, self.latency, Shared.spread, 0.0),
+            "energy": lambda x: self._of_run(x, self.energy, Shared.spread, 0.0),
             "accuracy": lambda x: self.accuracy.spread(self._of_kind(x)),
             "size": self.size.spread,
             "memory": self.memory.spread,
@@ -201,9 +221,9 @@ class Predictors:
 
     def promises(self, genotypes: np.ndarray) -> list[Promise | None]:
         """Latency and accuracy with their 90% intervals, (n, genes) -> n; None in runs that have no predictor."""
-        latency_ms = self._of_run(genotypes, self.latency, Predictor.predict, NEVER_MS)
+        latency_ms = self._of_run(genotypes, self.latency, Shared.predict, NEVER_MS)
         ends_ms = [
-            self._of_run(genotypes, self.latency, lambda predictor, x, end=end: predictor.interval(x)[end], NEVER_MS)  # type: ignore[misc]
+            self._of_run(genotypes, self.latency, lambda shared, x, runs, end=end: shared.interval(x, runs)[end], NEVER_MS)  # type: ignore[misc]
             for end in (0, 1)
         ]
         x = self._of_kind(genotypes)
@@ -218,16 +238,14 @@ class Predictors:
     def _of_run(
         self,
         genotypes: np.ndarray,
-        predictors: dict[int, Predictor],
-        tell: Callable[[Predictor, np.ndarray], np.ndarray],
+        shared: Shared | None,
+        tell: Callable[[Shared, np.ndarray, np.ndarray], np.ndarray],
         unknown: float,
     ) -> np.ndarray:
-        """What the predictor of each one's run tells, (n,); ``unknown`` in runs that have none."""
-        x, runs = self.learner.features(genotypes[:, :-1]), genotypes[:, -1]
-        found = np.full(len(genotypes), unknown)
-        for index, predictor in predictors.items():
-            if (runs == index).any():
-                found[runs == index] = tell(predictor, x[runs == index])
+        """What the predictor tells of each in its run, (n,); ``unknown`` in runs that it knows nothing of."""
+        found, runs = np.full(len(genotypes), unknown), genotypes[:, -1].astype(np.int64)
+        if shared is not None and (known := np.isin(runs, shared.known)).any():
+            found[known] = tell(shared, self.learner.features(genotypes[known, :-1]), runs[known])
         return found
 
     def _of_kind(self, genotypes: np.ndarray) -> np.ndarray:
@@ -239,10 +257,8 @@ class Predictors:
         (device, host, super-network), and what is learned from."""
         learner = self.learner
         made_for |= learner.to_json()
-        for name, predictors in (("latency", self.latency), ("energy", self.energy)):
-            for index, predictor in predictors.items():
-                run = learner.runs[index]
-                keys = [point.measurement.key for point in points if point.run == run]
-                own = {**made_for, "run": list(run), "statistic": learner.statistic}
-                predictor.save(folder, f"{name}-{'-'.join(map(str, run))}", keys, own)
-        self.accuracy.save(folder, "accuracy", [point.measurement.key for point in points], made_for)
+        keys = [point.measurement.key for point in points]
+        for name, shared in (("latency", self.latency), ("energy", self.energy)):
+            if shared is not None:
+                shared.save(folder, name, keys, {**made_for, "statistic": learner.statistic})
+        self.accuracy.save(folder, "accuracy", keys, made_for)

@@ -113,7 +113,7 @@ def keeps(point: Point, budget: Budget | None, statistic: Statistic) -> bool:
 def exceeded(point: Point, budget: Budget, statistic: Statistic) -> float:
     """By which share a point exceeds the budget where it is farthest off it; at most 0 when it keeps it."""
     shares = [
-        None if budget.limit_ms is None else upper_ms(point, statistic) / budget.limit_ms,
+        *(upper_ms(point, of) / limit_ms for of, limit_ms in budget.latencies_ms(statistic).items()),
         None if budget.size_bytes is None else point.measurement.size_bytes / budget.size_bytes,
         None if budget.memory_bytes is None else (point.measurement.memory_bytes or np.inf) / budget.memory_bytes,
         None if budget.macs is None else point.macs / budget.macs,
@@ -123,7 +123,8 @@ def exceeded(point: Point, budget: Budget, statistic: Statistic) -> float:
 
 
 def upper_ms(point: Point, statistic: Statistic) -> float:
-    """What the point's latency stays below with 95% confidence; the slowest run where there were too few to say (p99)."""
+    """What the point's latency stays below with 95% confidence; the slowest run where there were too few to say: of an older
+    measurement, or by a protocol of the user's own."""
     timing = point.measurement.timing
     assert timing is not None
     upper = timing.limits[statistic].upper_ms

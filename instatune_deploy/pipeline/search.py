@@ -159,8 +159,12 @@ class Searcher:
         """What is chosen must keep the budget with the upper confidence limit of its latency: aim as much below it."""
         if budget.limit_ms is None or not points:
             return budget
-        margin = np.median([upper_ms(point, self.statistic) / latency_ms(point, self.statistic) for point in points])
-        return replace(budget, limit_ms=budget.limit_ms / float(margin))
+
+        def margin(statistic: Statistic) -> float:
+            return float(np.median([upper_ms(point, statistic) / latency_ms(point, statistic) for point in points]))
+
+        also_ms = tuple((statistic, limit_ms / margin(statistic)) for statistic, limit_ms in budget.also_ms)
+        return replace(budget, limit_ms=budget.limit_ms / margin(self.statistic), also_ms=also_ms)
 
     def _shapes(self) -> np.ndarray:
         """Members whose layers are all alike, in every run, (n, genes): super-networks are trained on these most often."""
@@ -243,7 +247,7 @@ class Searcher:
         if self.learner.enough(result.points):
             predictors = self._predictors(result.points)
             result.latency_quality = {
-                str(self.device.runs[index]): predictor.quality for index, predictor in predictors.latency.items()
+                str(self.device.runs[index]): quality for index, quality in predictors.latency.quality.items()
             }
             result.accuracy_quality = predictors.accuracy.quality
             if len({point.accuracy for point in result.points}) == 1:

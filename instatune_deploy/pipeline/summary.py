@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from instatune_deploy.artifact.checks import latency_limits
 from instatune_deploy.pipeline.export import Exported, full_point
 from instatune_deploy.pipeline.objectives import latency_ms
 from instatune_deploy.pipeline.results import SearchResult, keeps
@@ -93,9 +94,9 @@ def _show(searcher: Searcher, result: SearchResult, chosen: list[Row], handed_ov
 def _kept_limits(manifest: Manifest, budget: Budget) -> list[str]:
     """The artifact's own figure of everything that was limited."""
     said = []
-    if budget.limit_ms is not None:
-        took = manifest.latency_ms.statistic_ms(budget.statistic)
-        said.append(f"{took:.2f} ms ({budget.statistic}) is {took / budget.limit_ms:.0%} of it")
+    for statistic, limit_ms in latency_limits(budget).items():
+        took = manifest.latency_ms.statistic_ms(statistic)
+        said.append(f"{took:.2f} ms ({statistic}) is {took / limit_ms:.0%} of it")
     if budget.size_bytes is not None:
         said.append(f"{manifest.size_bytes / 1e6:.4g} MB are {manifest.size_bytes / budget.size_bytes:.0%} of it")
     if budget.memory_bytes is not None and manifest.memory_bytes is not None:

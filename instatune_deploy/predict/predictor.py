@@ -7,8 +7,8 @@ many trees as held-out measurements gain by, none at all among the choices, it h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,36 @@ MIN_MEASUREMENTS = 8
 STAGE = 10
 """How many trees are tried is a multiple of it."""
 STAGES = 20
+OWN_ERRORS = 20
+"""So many errors of one kind say how wide its intervals are; of fewer, all errors together say it."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a predictor was off by on measurements that it had not seen: in increasing order, without sign, and in figures."""
+
+    errors: np.ndarray
+    quality: Quality
+
+    def width(self, level: float) -> float:
+        """What an error stays below with probability ``level``."""
+        networks, rows = self.quality.count, len(self.errors)
+        # of several measurements of one network one says little more than another: it is networks that count
+        rank = -(-min(math.ceil((networks + 1) * level), networks) * rows // networks)
+        return float(self.errors[rank - 1])
+
+    def deviation(self) -> float:
+        """Standard deviation."""
+        return float(np.sqrt(np.mean(self.errors**2)))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value; `from_json` gives the same back."""
+        return {"errors": self.errors.tolist(), "quality": self.quality.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Judged:
+        """The inverse of `to_json`."""
+        return cls(np.array(value["errors"], dtype=float), Quality(**value["quality"]))
 
 
 @dataclass(frozen=True)
@@ -34,6 +64,7 @@ class Predictor:
     relative: errors are shares of what is predicted (latency), or in its unit (accuracy)
     errors:   (count,) what it was off by on each measurement when it had not seen it, in increasing order, without sign
     quality:  the same in figures
+    by_kind:  the same for each kind of measurement that there are enough of to say
 
     The number of trees is chosen by the same errors, so they are a little too small, the less the more measurements there are.
     """
@@ -45,6 +76,7 @@ class Predictor:
     relative: bool
     errors: np.ndarray
     quality: Quality
+    by_kind: dict[int, Judged] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -53,13 +85,23 @@ class Predictor:
 
     @classmethod
     def fit(
-        cls, x: np.ndarray, y: np.ndarray, names: list[str], *, relative: bool, seed: int, groups: np.ndarray | None = None
+        cls,
+        x: np.ndarray,
+        y: np.ndarray,
+        names: list[str],
+        *,
+        relative: bool,
+        seed: int,
+        groups: np.ndarray | None = None,
+        kinds: np.ndarray | None = None,
+        factors: np.ndarray | None = None,
     ) -> Predictor:
         """x: (n, features); y: (n,) milliseconds or accuracy; groups: (n,) which network each is of, where one is measured
-        several times: none is judged by itself.
+        several times: none is judged by itself; kinds: (n,) int, what each is to be judged with; factors: see `Linear.fit`.
 
         ``BadInput`` for too few or unusable measurements.
         """
+        each = np.arange(len(y)) if groups is None else groups
         if len(y) < MIN_MEASUREMENTS:
             raise BadInput(f"a predictor needs at least {MIN_MEASUREMENTS} measurements; {MIN_MEASUREMENTS - len(y)} are missing")
         if not np.isfinite(x).all() or not np.isfinite(y).all():
@@ -67,18 +109,25 @@ class Predictor:
         if relative and y.min() <= 0:
             raise BadInput(f"a latency must be more than 0 (found {y.min():g}); no predictor can be made from it")
 
-        def staged(x: np.ndarray, y: np.ndarray, unseen: np.ndarray) -> np.ndarray:
-            linear, boosted = _fitted(x, y, names, relative, seed)
-            baseline, pool = linear.predict(unseen), Pool(unseen, feature_names=names)
+        def fitted(rows: np.ndarray) -> tuple[Linear, CatBoostRegressor]:
+            return _fitted(x[rows], y[rows], names, relative, seed, each[rows], factors)
+
+        def staged(seen: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+            linear, boosted = fitted(seen)
+            baseline, pool = linear.predict(x[unseen]), Pool(x[unseen], feature_names=names)
             return np.array([baseline, *(baseline + more for more in boosted.staged_predict(pool, eval_period=STAGE))])
 
-        guessed = held_out(staged, x, y, seed, groups)
+        guessed = held_out(staged, each, seed)
         errors = np.abs(guessed - y) / (np.maximum(np.abs(guessed), 1e-9) if relative else 1.0)
         best = int(errors.mean(axis=1).argmin())
-        how = quality(guessed[best], y)
-        if groups is not None:
-            how = replace(how, count=len(np.unique(groups)))
-        return cls(*_fitted(x, y, names, relative, seed), best * STAGE, names, relative, np.sort(errors[best]), how)
+
+        def judged(rows: np.ndarray) -> Judged:
+            how = replace(quality(guessed[best, rows], y[rows]), count=len(np.unique(each[rows])))
+            return Judged(np.sort(errors[best, rows]), how)
+
+        of_all = judged(np.arange(len(y)))
+        of_kinds = {} if kinds is None else {int(kind): judged(np.flatnonzero(kinds == kind)) for kind in np.unique(kinds)}
+        return cls(*fitted(np.arange(len(y))), best * STAGE, names, relative, of_all.errors, of_all.quality, of_kinds)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """(n, features) -> (n,), in the unit it was fitted on."""
@@ -87,20 +136,28 @@ class Predictor:
             predicted = predicted + self.boosted.predict(Pool(x, feature_names=self.names), ntree_end=self.trees)
         return np.asarray(predicted)
 
-    def interval(self, x: np.ndarray, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, x: np.ndarray, level: float = 0.9, kinds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Between what a measurement of each will lie with probability ``level``: (n, features) -> lower and upper, (n,) each.
 
         Conformal (cross-conformal prediction; Vovk, 2015): as wide as the errors on held-out measurements were, whatever
-        their distribution. Of n measurements at most n / (n + 1) can be said; for more the largest error stands.
+        their distribution; where ``kinds`` (n,) says of which kind each is, those of its own kind, if there are
+        `OWN_ERRORS` of them. Of n networks at most n / (n + 1) can be said; for more the largest error stands.
         """
         predicted = self.predict(x)
-        rank = math.ceil((self.count + 1) * level)
-        width = float(self.errors[min(rank, self.count) - 1]) * self._scale(predicted)
+        width = self._of_kind(lambda found: found.width(level), kinds, len(x)) * self._scale(predicted)
         return predicted - width, predicted + width
 
-    def spread(self, x: np.ndarray) -> np.ndarray:
-        """Standard deviation of the error, (n, features) -> (n,), in the unit it was fitted on."""
-        return float(np.sqrt(np.mean(self.errors**2))) * self._scale(self.predict(x))
+    def spread(self, x: np.ndarray, kinds: np.ndarray | None = None) -> np.ndarray:
+        """Standard deviation of the error, (n, features) -> (n,), in the unit it was fitted on; kinds: as in `interval`."""
+        return self._of_kind(Judged.deviation, kinds, len(x)) * self._scale(self.predict(x))
+
+    def _of_kind(self, tell: Callable[[Judged], float], kinds: np.ndarray | None, count: int) -> np.ndarray:
+        """A figure of the errors for each, (count,): of its own kind's where there are enough, else of all."""
+        found = np.full(count, tell(Judged(self.errors, self.quality)))
+        for kind, own in self.by_kind.items() if kinds is not None else ():
+            if len(own.errors) >= OWN_ERRORS:
+                found[kinds == kind] = tell(own)
+        return found
 
     def _scale(self, predicted: np.ndarray) -> np.ndarray:
         return np.abs(predicted) if self.relative else np.ones_like(predicted)
@@ -120,6 +177,7 @@ class Predictor:
             "relative": self.relative,
             "errors": self.errors.tolist(),
             "quality": self.quality.to_json(),
+            "by_kind": {str(kind): own.to_json() for kind, own in self.by_kind.items()},
             "measurements": made_from,
         }
         write_json(folder / f"{name}.json", content)
@@ -139,17 +197,31 @@ class Predictor:
             boosted.load_model(str(folder / f"{name}.cbm"))
             linear, errors = Linear.from_json(content["linear"]), np.array(content["errors"], dtype=float)
             how = Quality(**content["quality"])
-            return cls(linear, boosted, content["trees"], content["features"], content["relative"], errors, how)
+            by_kind = {int(kind): Judged.from_json(own) for kind, own in content["by_kind"].items()}
+            return cls(linear, boosted, content["trees"], content["features"], content["relative"], errors, how, by_kind)
         except BadInput:
             raise
         except Exception as error:  # CatBoost raises an exception of its own, JSON and the file system theirs
             raise BadInput(f"{path}: not a predictor ({str(error).splitlines()[0]})") from error
 
 
-def _fitted(x: np.ndarray, y: np.ndarray, names: list[str], relative: bool, seed: int) -> tuple[Linear, CatBoostRegressor]:
-    importance = 1 / y**2 if relative else np.ones_like(y)
-    importance = importance / importance.mean()
-    linear = Linear.fit(x, y, importance)
+def importance_of(y: np.ndarray, relative: bool) -> np.ndarray:
+    """(n,) how much each error counts, 1 in the mean: by its share of the value, or all alike."""
+    weights = 1 / y**2 if relative else np.ones_like(y)
+    return np.asarray(weights / weights.mean())
+
+
+def _fitted(
+    x: np.ndarray,
+    y: np.ndarray,
+    names: list[str],
+    relative: bool,
+    seed: int,
+    groups: np.ndarray,
+    factors: np.ndarray | None,
+) -> tuple[Linear, CatBoostRegressor]:
+    importance = importance_of(y, relative)
+    linear = Linear.fit(x, y, importance, groups, factors)
     boosted = CatBoostRegressor(
         iterations=STAGE * STAGES,
         depth=4,

@@ -49,25 +49,18 @@ def _shares(error: np.ndarray, measured: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(measured == 0, np.sign(error), error / known))
 
 
-def held_out(
-    fit_predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-    x: np.ndarray,
-    y: np.ndarray,
-    seed: int,
-    groups: np.ndarray | None = None,
-) -> np.ndarray:
+def held_out(fit_predict: Callable[[np.ndarray, np.ndarray], np.ndarray], groups: np.ndarray, seed: int) -> np.ndarray:
     """Predictions by `FOLDS`-fold cross-validation, (..., n): of every measurement by a model that was fitted without it.
 
-    fit_predict: (x of the others, y of the others, x of the held-out) -> predictions of the held-out, (..., held-out); the
+    fit_predict: (indices of the others, indices of the held-out) -> predictions of the held-out, (..., held-out); the
                  dimensions before may be several models
-    groups:      (n,) int: measurements of one number are of one thing, and held out together; each its own when not given
+    groups:      (n,) int: measurements of one number are of one thing, and held out together
     """
-    each = np.arange(len(y)) if groups is None else groups
-    order = np.random.default_rng(seed).permutation(np.unique(each))
-    tests = [np.flatnonzero(np.isin(each, order[fold::FOLDS])) for fold in range(FOLDS)]
+    order = np.random.default_rng(seed).permutation(np.unique(groups))
+    tests = [np.flatnonzero(np.isin(groups, order[fold::FOLDS])) for fold in range(FOLDS)]
     tests = [test for test in tests if len(test)]
-    found = [fit_predict(x[train := np.setdiff1d(np.arange(len(y)), test)], y[train], x[test]) for test in tests]
-    predicted = np.empty((*found[0].shape[:-1], len(y)))
+    found = [fit_predict(np.setdiff1d(np.arange(len(groups)), test), test) for test in tests]
+    predicted = np.empty((*found[0].shape[:-1], len(groups)))
     for test, values in zip(tests, found, strict=True):
         predicted[..., test] = values
     return predicted

@@ -49,6 +49,8 @@ class SearchSpace:
             if not values or list(values) != sorted({*values}) or values[0] < least or (most is not None and values[-1] > most):
                 limits = f"from {least} to {most}" if most is not None else f"of at least {least}"
                 raise BadInput(f"space.{key}: increasing whole numbers {limits} (found {list(values)})")
+        if self.heads == (0,):
+            raise BadInput("space.heads: 0 alone leaves no attention in any layer; name another number beside it")
         if self.keep_layers == "importance" and sorted(self.layer_order) != list(range(self.layers)):
             found = list(self.layer_order) or "none"
             raise BadInput(

@@ -11,7 +11,7 @@ import pytest
 
 from instatune_deploy.artifact import checks as module
 from instatune_deploy.artifact.checks import Check, Report
-from instatune_deploy.artifact.manifest import FileEntry, read_manifest
+from instatune_deploy.artifact.manifest import Budget, FileEntry, read_manifest
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.artifact.verify import verify
 from instatune_deploy.config import ProfileSettings, RunSettings
@@ -51,6 +51,18 @@ def test_a_good_artifact_passes_every_check(artifact: Path) -> None:
     assert remeasure.asked == (artifact, tiny_deployment(manifest.runtime), "generic-cpu", QUICK), "as the manifest says"
     assert report.checks[-1].detail == "p90 19.9 ms keeps the budget of 20 ms (promised: 4 ms)"
     assert report.to_json()["checks"][-1] == {"name": "budget", "ok": True, "detail": report.checks[-1].detail}
+
+
+def test_every_percentile_of_the_budget_is_looked_at(tmp_path: Path) -> None:
+    """Measured anew: p50 half and p99 twice the p90."""
+    budget = Budget(text="p90:20ms,p99:30ms", statistic="p90", limit_ms=20, also_ms={"p99": 30})
+    made = make_artifact(tmp_path / "made", budget=budget)
+    assert verify(made, FakeRemeasure(p90_ms=14.0)).ok
+    report = verify(made, FakeRemeasure(p90_ms=16.0))
+    assert failed(report) == ["budget"]
+    assert report.checks[-1].detail == (
+        "p90 16 ms keeps the budget of 20 ms (promised: 4 ms); p99 32 ms exceeds the budget of 30 ms (promised: 8 ms)"
+    )
 
 
 def device(name: str = "generic-cpu", **changes: Any) -> Device:

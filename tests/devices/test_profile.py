@@ -8,9 +8,10 @@ import pytest
 from instatune_deploy.config import ProfileSettings, Requirements
 from instatune_deploy.devices import profile
 from instatune_deploy.devices.host import Host
-from instatune_deploy.devices.profile import all_profiles, load_profile, missing, resolve
+from instatune_deploy.devices.profile import RUNS_PER_WINDOW, all_profiles, load_profile, missing, resolve
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes import modules, registry
+from instatune_deploy.devices.statistics import limits
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.architecture import Architecture
 
@@ -264,3 +265,13 @@ def test_deployment_of_a_device(host: Host) -> None:
     made = device.deployment(architecture, device.runs[0])
     assert (made.architecture, made.runtime, made.precision) == (architecture, "onnxruntime", "fp32")
     assert (made.threads, made.batch_size, made.sequence_length) == (3, 2, 64)
+
+
+def test_a_rare_percentile_takes_more_runs() -> None:
+    """Of 299 runs the slowest is an upper limit of the 99th percentile; of a few, nothing is."""
+    device = resolve(settings(timing={"min_runs_per_window": 20}), SERVER)
+    assert [device.judged_by(statistic).timing.min_runs_per_window for statistic in ("p50", "p90", "p99")] == [20, 20, 100]
+    for statistic, count in RUNS_PER_WINDOW.items():
+        share = {"p50": 0.5, "p90": 0.9, "p99": 0.99}[statistic]
+        runs = 3 * max(count, 10)
+        assert limits(list(range(1, runs + 1)), share).upper_ms is not None

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from instatune_deploy.errors import BadInput
 from instatune_deploy.finetune.checkpoints import last_checkpoint
 
 Train = Callable[..., Any]
@@ -51,6 +52,26 @@ def test_only_the_last_two_are_kept(train: Train, tmp_path: Path) -> None:
     train(tmp_path, max_steps=6, checkpoint_steps=2)
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-4", "checkpoint-6"}
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
+
+
+def test_a_schedule_that_waits_for_the_loss(build: Any, rows: Any, tmp_path: Path) -> None:
+    """Its best loss so far is infinite at first, which JSON does not know."""
+    args = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 4, "max_steps": 4}
+    args |= {"save_strategy": "steps", "save_steps": 2, "metric_for_best_model": "loss"}
+    trainer = build(args=args)
+    trainer.train()
+    again = build(args={**args, "max_steps": 6})
+    again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
+    assert again.state.global_step == 6
+
+
+@pytest.mark.parametrize("name", ["optimizer.safetensors", "training_state.json", "random_state_0.safetensors"])
+def test_a_checkpoint_that_was_saved_without(build: Any, tmp_path: Path, name: str) -> None:
+    args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2}
+    build(args=args).train()
+    (tmp_path / "out" / "checkpoint-2" / name).unlink()
+    with pytest.raises(BadInput, match=rf"{name}: missing; a training is continued from checkpoints with optimizer"):
+        build(args={**args, "max_steps": 4}).train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
 
 
 def make(folder: Path, name: str, state: str | None) -> Path:

@@ -12,11 +12,12 @@ from instatune_deploy.finetune.checks import check_dataset, check_labels, classe
 
 
 def test_classes(make_model: Any, make_config: Any) -> None:
-    from transformers import AutoModelForMaskedLM
+    from transformers import AutoModelForMaskedLM, AutoModelForMultipleChoice
 
     assert classes_of(make_model(num_labels=3)) == 3
     assert classes_of(make_model(num_labels=1)) is None  # a number, not a class
     assert classes_of(AutoModelForMaskedLM.from_config(make_config())) is None  # labels are tokens
+    assert classes_of(AutoModelForMultipleChoice.from_config(make_config())) is None  # labels are choices
 
 
 @pytest.mark.parametrize("name", ["label", "labels"])

@@ -69,6 +69,12 @@ def test_labels_of_a_stream_are_checked_when_they_are_seen(build: Any, rows: Row
     assert trainer.state.global_step == 2
 
 
+def test_labels_of_a_stream_are_checked_before_importance_is_computed(build: Any, rows: Rows) -> None:
+    trainer = build(train_dataset=Stream([{**rows[0], "labels": 7}, *rows[:40]]), settings=recipe(importance_rows=8))
+    with pytest.raises(BadInput, match="label 7"):
+        trainer.order_by_importance()
+
+
 def test_models_without_classes(build: Any, make_config: Any, make_model: Any, rows: Rows) -> None:
     with pytest.raises(BadInput, match=r"^super-network: BertModel has no head for a task; load it as AutoModelForSequence"):
         build(model=AutoModel.from_config(make_config()))
@@ -100,7 +106,7 @@ def test_gradient_checkpointing(build: Any, tiny_model: Any) -> None:
         build(model=tiny_model)
 
 
-def test_what_compiles_or_splits_the_model(build: Any, tiny_model: Any, tmp_path: Path) -> None:
+def test_what_compiles_or_splits_the_model(build: Any, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match=r"^torch_compile would compile every sub-network anew: switch it off$"):
         build(args={"torch_compile": True})
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
@@ -109,6 +115,10 @@ def test_what_compiles_or_splits_the_model(build: Any, tiny_model: Any, tmp_path
         with pytest.raises(BadInput, match=f"^{name} splits the weights that sub-networks are views of: start several"):
             check_recipe(tiny_model, arguments, recipe())
         setattr(arguments, name, None)
+        with monkeypatch.context() as patch:  # as accelerate's launcher says it
+            patch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
+            with pytest.raises(BadInput, match=f"^{name} splits the weights"):
+                check_recipe(tiny_model, arguments, recipe())
 
 
 def test_layers_by_importance_without_rows(build: Any) -> None:

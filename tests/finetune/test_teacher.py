@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForTokenClassification
 
 from instatune_deploy.errors import BadInput
 from instatune_deploy.finetune.teacher import load_teacher
@@ -38,6 +39,15 @@ def test_a_folder(network: SuperNetwork, save: Callable[..., Path], tiny_checkpo
     assert all(torch.equal(value, expected.state_dict()[name]) for name, value in teacher.state_dict().items())
     assert not teacher.training
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_a_folder_with_a_head_for_every_token(make_config: Callable[..., Any], tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first, second = (AutoModelForTokenClassification.from_config(make_config()) for _ in range(2))
+    first.save_pretrained(tmp_path / "teacher")
+    teacher = load_teacher(tmp_path / "teacher", SuperNetwork(second))
+    assert type(teacher) is type(second)
+    assert all(torch.equal(value, first.state_dict()[name]) for name, value in teacher.state_dict().items())
 
 
 def test_a_model(network: SuperNetwork, tiny_checkpoint: Path) -> None:

@@ -79,6 +79,9 @@ def test_several_budgets(place: Place) -> None:
     result = run(place, "--budget", "6ms", "--budget", "macs:1G,size:1GB")
     assert result.exit_code == 0
     assert re.search(r"budget 6ms,size:1000MB,macs:1G: kept, \S+ ms \(p90\) is \d+% of it, \S+ MB are 0% of it, ", result.stdout)
+    both = run(place, "--budget", "p90:6ms,p99:9ms")
+    assert both.exit_code == 0
+    assert re.search(r"budget p90:6ms,p99:9ms: kept, \S+ ms \(p90\) is \d+% of it, \S+ ms \(p99\) is \d+% of it", both.stdout)
     assert "both limit the latency" in error_line(run(place, "--budget", "6ms", "--budget", "5ms"), 2)
 
 

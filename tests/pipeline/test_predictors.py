@@ -15,6 +15,7 @@ from instatune_deploy.files import read_json
 from instatune_deploy.pipeline.bench import Point
 from instatune_deploy.pipeline.predictors import NEVER_MS, Learner
 from instatune_deploy.predict.predictor import MIN_MEASUREMENTS, Predictor
+from instatune_deploy.predict.shared import MIN_OF_KIND, Shared
 from instatune_deploy.supernet.shape import ModelShape
 from instatune_deploy.supernet.space import SearchSpace
 
@@ -57,7 +58,7 @@ def test_latency_by_run_and_accuracy_by_kind() -> None:
 
 
 def test_a_run_with_too_few_measurements_is_not_proposed() -> None:
-    known = points(20, (ORT,)) + points(MIN_MEASUREMENTS - 1, (OPENVINO,))
+    known = points(20, (ORT,)) + points(MIN_OF_KIND - 1, (OPENVINO,))
     model = LEARNER.fit(known).predicted()
     genotypes = np.array([[3, *[0] * 8, run] for run in range(3)])
     assert (model.mean(genotypes)[:, 0] == NEVER_MS).tolist() == [False, True, True]
@@ -143,6 +144,17 @@ def test_a_limit_on_what_is_no_objective_is_expected_by_the_predictors() -> None
     assert nothing_known(genotypes).max() == -1
 
 
+def test_other_percentiles_are_expected_by_experience() -> None:
+    """p99 is half as much again as p90."""
+    known = points(60, LEARNER.runs)
+    space = DeploymentSpace(SPACE, LEARNER.runs)
+    genotypes = np.array([space.encode(point.architecture, point.run) for point in points(20, LEARNER.runs, seed=1)])
+    exceeded = LEARNER.exceeded(known, Budget(5.0, "p90", also_ms=(("p99", 6.0),)))
+    assert exceeded is not None
+    latency = LEARNER.fit(known).mean(genotypes)[:, 0]
+    np.testing.assert_allclose(exceeded(genotypes), (1.5 * latency / 6.0 - 1)[:, None])
+
+
 def test_what_is_promised_has_intervals() -> None:
     known = points(60, (ORT, OPENVINO))
     predictors = LEARNER.fit(known)
@@ -156,9 +168,8 @@ def test_what_is_promised_has_intervals() -> None:
     mean = predictors.mean(genotypes)
     assert (first.latency_ms, second.latency_ms) == tuple(mean[:2, 0])
     assert first.accuracy == 1 - mean[0, 1]
-    assert first.latency_within_ms == tuple(
-        float(end[0]) for end in predictors.latency[0].interval(LEARNER.features(genotypes[:1, :-1]))
-    )
+    of_ort = predictors.latency.interval(LEARNER.features(genotypes[:1, :-1]), np.array([0]))
+    assert first.latency_within_ms == tuple(float(end[0]) for end in of_ort)
     assert first.latency_within_ms[0] < first.latency_ms < first.latency_within_ms[1]
     assert first.accuracy_within[0] < first.accuracy < first.accuracy_within[1]
 
@@ -167,20 +178,18 @@ def test_what_is_saved_says_what_it_was_made_from_and_for(tmp_path: Path) -> Non
     known = points(20, (ORT, OPENVINO))
     predictors = LEARNER.fit(known)
     predictors.save(tmp_path, known, device="tiny-cpu", host="f1", supernet="s1")
-    assert sorted(path.stem for path in tmp_path.glob("*.cbm")) == [
-        "accuracy",
-        "latency-onnxruntime-fp32-1-cpu",
-        "latency-openvino-fp32-1-cpu",
-    ]
-    saved = read_json(tmp_path / "latency-openvino-fp32-1-cpu.json")
-    assert saved["measurements"] == [point.measurement.key for point in known if point.run == OPENVINO]
+    assert sorted(path.stem for path in tmp_path.glob("*.cbm")) == ["accuracy", "latency"]
+    saved = read_json(tmp_path / "latency.json")
+    assert saved["measurements"] == [point.measurement.key for point in known]
     runs = [list(run) for run in LEARNER.runs]
     made_for = {"device": "tiny-cpu", "host": "f1", "supernet": "s1", "shape": SHAPE.to_json(), "runs": runs}
     made_for |= {"space": SPACE.to_json(), "tokens": 24}
-    own = {**made_for, "run": list(OPENVINO), "statistic": "p90"}
-    again = Predictor.load(tmp_path, "latency-openvino-fp32-1-cpu", own)
-    x, _ = LEARNER.sample(known, ORT)
-    np.testing.assert_allclose(again.predict(x), predictors.latency[1].predict(x))
+    again = Shared.load(tmp_path, "latency", {**made_for, "statistic": "p90"})
+    x, kinds = LEARNER.features(SPACE.sample(np.random.default_rng(2), 9)), np.array([0, 1, 0, 1, 0, 1, 0, 1, 0])
+    np.testing.assert_allclose(again.predict(x, kinds), predictors.latency.predict(x, kinds))
+    assert again.known == [0, 1]
+    names = {"onnxruntime", "openvino", "fp32", "int8", "cpu", "1 thread", "2 threads"}
+    assert names <= set(saved["features"])
     for name, other in (("host", "f2"), ("supernet", "s2"), ("tokens", 128)):
         with pytest.raises(BadInput, match=rf"accuracy\.json: made for another {name} \({made_for[name]}, not {other}\)"):
             Predictor.load(tmp_path, "accuracy", {**made_for, name: other})

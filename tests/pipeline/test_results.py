@@ -106,6 +106,13 @@ def test_a_budget_is_kept_with_its_upper_limit() -> None:
     assert keeps(MIDDLE, None, "p90")
 
 
+def test_every_percentile_that_is_limited_counts() -> None:
+    """p99 is half as much again as p90, and 2% more with its upper limit: 6.12 ms."""
+    assert keeps(MIDDLE, Budget(4.1, "p90", also_ms=(("p99", 6.13),)), "p90")
+    assert not keeps(MIDDLE, Budget(4.1, "p90", also_ms=(("p99", 6.11),)), "p90")
+    assert exceeded(MIDDLE, Budget(4.1, "p90", also_ms=(("p99", 3.06),)), "p90") == pytest.approx(1.0)
+
+
 def test_where_too_few_runs_were_made_to_say_the_slowest_counts() -> None:
     """p99 needs 299 runs for an upper limit; the slowest run of `timing` takes twice the p90."""
     limits = {**MIDDLE.measurement.timing.limits, "p99": Limits(5.0, None)}  # type: ignore[union-attr]

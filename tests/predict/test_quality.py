@@ -30,48 +30,45 @@ def test_order_alone() -> None:
 
 
 def test_held_out_predicts_every_row_once_without_it() -> None:
-    x, y = np.arange(23.0).reshape(-1, 1), np.arange(23.0) * 2 + 1
-    asked: list[float] = []
+    y = np.arange(23.0) * 2 + 1
+    asked: list[int] = []
 
-    def fit_predict(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
-        assert not set(x_train.ravel()) & set(x_test.ravel())
-        assert (y_train == x_train.ravel() * 2 + 1).all()
-        assert len(x_train) + len(x_test) == 23
-        asked.extend(x_test.ravel())
-        return x_test.ravel() * 2 + 1
+    def fit_predict(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        assert not set(train) & set(test)
+        assert len(train) + len(test) == 23
+        asked.extend(test)
+        return y[test]
 
-    assert (held_out(fit_predict, x, y, seed=0) == y).all()
-    assert sorted(asked) == x.ravel().tolist()
+    assert (held_out(fit_predict, np.arange(23), seed=0) == y).all()
+    assert sorted(asked) == list(range(23))
 
 
 def test_what_is_of_one_thing_is_held_out_together() -> None:
     groups = np.repeat(np.arange(7), 3)
-    x = groups[:, None].astype(float)
-    seen: list[float] = []
+    seen: list[int] = []
 
-    def fit_predict(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
-        assert not set(x_train.ravel()) & set(x_test.ravel())
-        assert len(x_train) + len(x_test) == 21
-        seen.extend(x_test.ravel())
-        return x_test.ravel()
+    def fit_predict(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        assert not set(groups[train]) & set(groups[test])
+        assert len(train) + len(test) == 21
+        seen.extend(groups[test])
+        return groups[test]
 
-    assert held_out(fit_predict, x, np.zeros(21), 0, groups).tolist() == groups.tolist()
+    assert held_out(fit_predict, groups, 0).tolist() == groups.tolist()
     assert sorted(seen) == groups.tolist()
 
 
 def test_held_out_of_several_models_at_once() -> None:
-    x, y = np.arange(12.0).reshape(-1, 1), np.arange(12.0)
-
-    def both(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
-        return np.array([x_test.ravel(), -x_test.ravel()])
-
-    assert held_out(both, x, y, seed=0).tolist() == [y.tolist(), (-y).tolist()]
+    y = np.arange(12.0)
+    assert held_out(lambda train, test: np.array([y[test], -y[test]]), np.arange(12), seed=0).tolist() == [
+        y.tolist(),
+        (-y).tolist(),
+    ]
 
 
 def test_held_out_of_a_mean() -> None:
     """A model that always says the mean of what it was given is off by known amounts."""
     y = np.array([0.0] * FOLDS + [10.0] * FOLDS) + 10
-    found = quality(held_out(lambda x_train, y_train, x_test: np.full(len(x_test), 15.0), np.zeros((10, 1)), y, seed=3), y)
+    found = quality(held_out(lambda train, test: np.full(len(test), 15.0), np.arange(10), seed=3), y)
     assert found.mae == 5
     assert found.mape == pytest.approx((5 / 10 + 5 / 20) / 2)
     assert found.tau == 0
@@ -79,10 +76,10 @@ def test_held_out_of_a_mean() -> None:
 
 def test_held_out_is_the_same_for_a_seed() -> None:
     rng = np.random.default_rng(1)
-    x, y = rng.standard_normal((20, 2)), rng.random(20) + 1
+    x, y, each = rng.standard_normal((20, 2)), rng.random(20) + 1, np.arange(20)
 
-    def nearest(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
-        return y_train[np.abs(x_test[:, None] - x_train[None]).sum(axis=2).argmin(axis=1)]
+    def nearest(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        return y[train][np.abs(x[test][:, None] - x[train][None]).sum(axis=2).argmin(axis=1)]
 
-    assert (held_out(nearest, x, y, seed=0) == held_out(nearest, x, y, seed=0)).all()
-    assert (held_out(nearest, x, y, seed=0) != held_out(nearest, x, y, seed=1)).any()
+    assert (held_out(nearest, each, seed=0) == held_out(nearest, each, seed=0)).all()
+    assert (held_out(nearest, each, seed=0) != held_out(nearest, each, seed=1)).any()

@@ -224,7 +224,7 @@ def test_nsga2_begins_with_the_known_front_and_members_with_layers_alike(monkeyp
     linas = Linas(SPACE, truth, FIRST, np.full(2, np.inf), rounds=1, per_round=6, stop_gain=0, population=8, generations=1,
                   seed=0, shapes=shapes)  # fmt: skip
     run(linas)
-    known = {tuple(row) for row in rows(FIRST[[0, 1]])}
+    known = {tuple(row) for row in rows(SPACE.canonical(FIRST[[0, 1]]))}
     assert known <= set(rows(begun[0]))
     # at most half of the population: every fifth of the twenty
     assert rows(begun[0][-4:]) == rows(SPACE.canonical(shapes[::5]))
