@@ -124,7 +124,7 @@ def test_several_devices(place: Place) -> None:
 def test_verify(place: Place, monkeypatch: pytest.MonkeyPatch, slower: float, noisy: bool, code: int) -> None:
     place.fake.slower = lambda deployment: slower
     place.fake.noisy = lambda deployment, device: noisy
-    monkeypatch.setattr(verify_module.verify, "__defaults__", (place.fake.verify_again,))
+    monkeypatch.setattr(verify_module.verify, "__defaults__", (place.fake.verify_again, None))
     result = CliRunner().invoke(main, ["verify", str(place.artifact)])
     assert result.exit_code == code, result.stderr
     word = {0: "ok", 4: "FAILED", 5: "unclear"}[code]

@@ -63,6 +63,7 @@ def test_the_manifest_says_what_the_contract_promises(finished: Place) -> None:
         "statistic": "p90",
         "limit_ms": 4.0,
         **dict.fromkeys(["size_bytes", "memory_bytes", "macs", "accuracy"]),
+        "also_ms": {},
     }
     assert value["input_shapes"] == {name: [1, 24] for name in ("input_ids", "token_type_ids", "attention_mask")}
     assert value["host"]["fingerprint"] == this_host().fingerprint
