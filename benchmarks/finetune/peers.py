@@ -123,8 +123,10 @@ def _ways(bench: Bench) -> list[Way]:
 
 
 def _trainings(bench: Bench, subject: str, seed: int, way: PruningWay) -> list[Training]:
-    """What a pruned network is fine-tuned by; which one is still open. Where it begins is the pruning's say."""
-    changes = dict.fromkeys(changed(item.changes) for item in _ways(bench))
+    """What a pruned network is fine-tuned by; which one is still open. Where it begins is the pruning's say; one that begins
+    with the full network after its first steps goes on as that began."""
+    ways = _ways(bench) if way.start == "pre-trained" else [bench.way]
+    changes = dict.fromkeys(changed(item.changes) for item in ways)
     return [Training("pruned", subject, seed, item, start=way.start) for item in changes]
 
 
