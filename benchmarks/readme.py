@@ -74,6 +74,16 @@ def finetune_sharing(result: dict[str, Any]) -> str:
     return f"\n{markdown(shown)}\n\nMedians over {result['settings']['seeds']} seeds. {ways[0].upper()}{ways[1:]}.\n\n"
 
 
+def finetune_peers(result: dict[str, Any]) -> str:
+    """The pairs, and the medians of all of them."""
+    said = [
+        f"{points:+.2f} points beside {peer} at {target} of the latency"
+        for peer, key in (("Torch-Pruning", "minus_torch_pruning_points"), ("the first layers", "minus_first_layers_points"))
+        for target, points in result["summary"][key].items()
+    ]
+    return f"{rows(result)}Ours, in the median of all data sets and seeds: {', '.join(said)}.\n\n"
+
+
 def finetune_macs(result: dict[str, Any]) -> str:
     """Medians over the seeds, and the paper's own rows."""
     shown = [row for row in result["rows"] if row["seed"] in {"median", ""}]
@@ -91,7 +101,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "profile-runtimes": ("profile-runtimes", rows),
     "finetune-cost": ("finetune-cost", finetune_cost),
     "finetune-sharing": ("finetune-sharing", finetune_sharing),
-    "finetune-peers": ("finetune-peers", rows),
+    "finetune-peers": ("finetune-peers", finetune_peers),
     "finetune-macs": ("finetune-macs", finetune_macs),
     "finetune-ablation": ("finetune-ablation", rows),
     "search-hat": ("search-hat", rows),
