@@ -267,6 +267,7 @@ def _manifest(
     baseline = full_point(result, bench)
     promised = result.predicted.get((point.architecture, point.run))
     budget = searcher.budget
+    limits_ms = (budget or Budget()).latencies_ms(statistic)
     # a host may be slower for seconds on end without anything to see of it: what is promised is the slowest
     slowest = max(measured, key=lambda item: _took(item, statistic))
     assert slowest.timing is not None
@@ -284,12 +285,12 @@ def _manifest(
         and manifests.Budget(
             text=str(budget),
             statistic=statistic,
-            limit_ms=budget.limit_ms,
+            limit_ms=limits_ms.pop(statistic, None),
             size_bytes=budget.size_bytes,
             memory_bytes=budget.memory_bytes,
             macs=budget.macs,
             accuracy=budget.accuracy,
-            also_ms=dict(budget.also_ms),
+            also_ms=limits_ms,
         ),
         runtime=point.run.runtime,  # type: ignore[arg-type]
         precision=point.run.precision,  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from instatune_deploy.artifact import verify as verify_module
+from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.cli import main
 
 from .conftest import BUDGET
@@ -82,6 +83,11 @@ def test_several_budgets(place: Place) -> None:
     both = run(place, "--budget", "p90:6ms,p99:9ms")
     assert both.exit_code == 0
     assert re.search(r"budget p90:6ms,p99:9ms: kept, \S+ ms \(p90\) is \d+% of it, \S+ ms \(p99\) is \d+% of it", both.stdout)
+    # the profile's own percentile is p90: of one that is limited twice the stricter limit stands in the artifact
+    assert run(place, "--budget", "6ms,p90:20ms").exit_code == 0
+    kept = read_manifest(place.artifact).budget
+    assert kept is not None
+    assert (kept.limit_ms, kept.also_ms) == (6.0, {})
     assert "both limit the latency" in error_line(run(place, "--budget", "6ms", "--budget", "5ms"), 2)
 
 
