@@ -12,7 +12,6 @@ import json
 import statistics
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,18 @@ import click
 import numpy as np
 import torch
 
+from benchmarks.artifact.setup import opened_bench
 from benchmarks.main.job import pipeline_file
 from benchmarks.profile.peers import OLIVE, OPTIMUM, SCRIPT, TOKENS, Peer, environment, run_in
 from benchmarks.profile.runtimes import Contender, bytes_of, finished, measure_in_turn
 from benchmarks.profile.setup import device
 from benchmarks.results import FOLDER, REPOSITORY, markdown, write_result
 from instatune_deploy.artifact.parity import run_rows
-from instatune_deploy.devices.measure import Laboratory
 from instatune_deploy.devices.runs import Run
-from instatune_deploy.devices.store import open_store
 from instatune_deploy.pipeline.bench import Bench
 from instatune_deploy.pipeline.evaluate import opened
-from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
-from instatune_deploy.pipeline.supernet import finetune_stage
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.tasks.text_classification import accuracy
-from instatune_deploy.terminal import Terminal
 
 WORK = REPOSITORY / "runs" / "benchmarks" / "peers"
 NETWORKS = {
@@ -59,17 +54,13 @@ JUDGED_ROWS = 500
 @click.option("--results", default=FOLDER, type=click.Path(path_type=Path), help="Where the JSON is written.")
 def main(quick: bool, rounds: int, work: Path, optimum: Path | None, olive: Path | None, results: Path) -> None:
     """Export, measure in turns, compare."""
-    runs = work / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     pythons = None if quick else (environment(OPTIMUM, optimum), environment(OLIVE, olive))
-    inputs = load_inputs(load_pipeline(pipeline_file(work, quick)))
     here, names = device("xeon-cpu"), list(NETWORKS)[-1:] if quick else list(NETWORKS)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        open_store(runs, None, create=True) as store,
-        closing(Laboratory(store)) as laboratory,
+        opened_bench(pipeline_file(work, quick), here, work / "runs") as bench,
     ):
-        bench = Bench(inputs, finetune_stage(inputs, runs, 0, Terminal()), here, laboratory)
         contenders: list[Contender] = []
         for name in names:
             folder = Path(scratch) / name.replace(" ", "-")
@@ -79,7 +70,7 @@ def main(quick: bool, rounds: int, work: Path, optimum: Path | None, olive: Path
                 contenders += theirs(bench, name, folder / "peers", *pythons)
             click.echo(f"{name}: made", err=True)
         for number in range(1 if quick else rounds):
-            measure_in_turn(contenders, bench, laboratory, here)
+            measure_in_turn(contenders, bench, bench.laboratory, here)
             click.echo(f"round {number + 1}", err=True)
         for contender in contenders:
             contender.accuracy = judged(bench, contender)

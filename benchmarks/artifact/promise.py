@@ -10,7 +10,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,14 @@ import click
 import numpy as np
 import yaml
 
+from benchmarks.artifact.setup import opened_bench
 from benchmarks.main.job import pipeline_file
 from benchmarks.results import FOLDER, REPOSITORY, markdown, write_result
 from instatune_deploy.artifact.manifest import Manifest, read_manifest
 from instatune_deploy.artifact.remeasure import remeasure
 from instatune_deploy.devices.host import this_host
-from instatune_deploy.devices.measure import Laboratory
 from instatune_deploy.devices.profile import load_profile, resolve
-from instatune_deploy.devices.store import open_store
 from instatune_deploy.files import read_json
-from instatune_deploy.pipeline.bench import Bench
-from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
-from instatune_deploy.pipeline.supernet import finetune_stage
-from instatune_deploy.terminal import Terminal
 
 WORK = REPOSITORY / "runs" / "benchmarks" / "promise"
 PROFILES = ("xeon-cpu", "generic-cpu", "laptop-cpu")
@@ -70,13 +64,8 @@ def main(quick: bool, budgets: int, profiles: tuple[str, ...], work: Path, resul
 
 def ends(pipeline: str, profile: str, work: Path) -> tuple[float, float]:
     """What the smallest and the full network take in the way of running that suits each best, ms."""
-    settings = load_pipeline(pipeline)
-    inputs = load_inputs(settings)
     device = resolve(load_profile(profile), this_host())
-    folder = work / "runs"
-    folder.mkdir(exist_ok=True)
-    with open_store(folder, None, create=True) as store, closing(Laboratory(store, scratch=folder)) as laboratory:
-        bench = Bench(inputs, finetune_stage(inputs, folder, 0, Terminal()), device, laboratory)
+    with opened_bench(pipeline, device, work / "runs") as bench:
         space = bench.supernet.space
         found = []
         for architecture in (space.smallest(), space.largest()):

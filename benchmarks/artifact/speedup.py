@@ -10,26 +10,20 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
+from benchmarks.artifact.setup import opened_bench
 from benchmarks.main.job import pipeline_file
 from benchmarks.results import FOLDER, REPOSITORY, markdown, write_result
 from instatune_deploy.artifact.graph_files import GRAPH_FILES, write_graph
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.devices.host import this_host
-from instatune_deploy.devices.measure import Laboratory
 from instatune_deploy.devices.process import MeasuringProcess
 from instatune_deploy.devices.profile import load_profile, resolve
 from instatune_deploy.devices.runs import Run
-from instatune_deploy.devices.store import open_store
-from instatune_deploy.pipeline.bench import Bench
-from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
-from instatune_deploy.pipeline.supernet import finetune_stage
-from instatune_deploy.terminal import Terminal
 
 WORK = REPOSITORY / "runs" / "benchmarks" / "speedup"
 POINT = 0.01
@@ -47,14 +41,10 @@ def main(quick: bool, rounds: int, device: str, work: Path, results: Path) -> No
     work.mkdir(parents=True, exist_ok=True)
     device, rounds = ("generic-cpu", 1) if quick else (device, rounds)
     pipeline, runs = pipeline_file(work, quick), work / "runs"
-    settings = load_pipeline(pipeline)
-    inputs = load_inputs(settings)
     here = resolve(load_profile(device), this_host())
     threads = here.runs[0].threads
     full_run = Run("onnxruntime", "fp32", threads)
-    runs.mkdir(exist_ok=True)
-    with open_store(runs, None, create=True) as store, closing(Laboratory(store, scratch=runs)) as laboratory:
-        bench = Bench(inputs, finetune_stage(inputs, runs, 0, Terminal()), here, laboratory)
+    with opened_bench(pipeline, here, runs) as bench:
         full = bench.supernet.space.largest()
         accuracy = {split: bench.accuracy(full, full_run, split) for split in ("validation", "test")}
         least = f"accuracy:{accuracy['validation'] - POINT:.4f}"

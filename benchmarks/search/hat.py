@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.results import FOLDER, markdown, write_result
 from instatune_deploy.predict.linear import Linear
-from instatune_deploy.predict.predictor import Predictor
+from instatune_deploy.predict.predictor import Predictor, importance_of
 from instatune_deploy.predict.quality import quality
 
 DEVICES = {"xeon": "wmt14ende_cpu_xeon_all.csv", "raspberrypi": "wmt14ende_cpu_raspberrypi_all.csv"}
@@ -102,7 +102,7 @@ def ours(x: np.ndarray, y: np.ndarray, unseen: np.ndarray, names: list[str], see
 
 def ridge(x: np.ndarray, y: np.ndarray, unseen: np.ndarray, names: list[str], seed: int) -> Told:
     """The linear model alone, its penalty chosen by leave-one-out."""
-    return Linear.fit(x, y, _importance(y)).predict(unseen), None
+    return Linear.fit(x, y, importance_of(y, relative=True)).predict(unseen), None
 
 
 def catboost(x: np.ndarray, y: np.ndarray, unseen: np.ndarray, names: list[str], seed: int) -> Told:
@@ -110,13 +110,8 @@ def catboost(x: np.ndarray, y: np.ndarray, unseen: np.ndarray, names: list[str],
     from catboost import CatBoostRegressor
 
     model = CatBoostRegressor(random_seed=seed, thread_count=1, allow_writing_files=False, verbose=False)
-    model.fit(x, y, sample_weight=_importance(y))
+    model.fit(x, y, sample_weight=importance_of(y, relative=True))
     return np.asarray(model.predict(unseen)), None
-
-
-def _importance(y: np.ndarray) -> np.ndarray:
-    """Errors count in shares of the latency, as in ours."""
-    return np.asarray(1 / y**2 / (1 / y**2).mean())
 
 
 PREDICTORS: dict[str, Callable[..., Told]] = {"ours": ours, "ridge": ridge, "catboost": catboost}

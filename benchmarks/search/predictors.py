@@ -19,7 +19,7 @@ from benchmarks.search.contestants import features_of
 from benchmarks.search.pool import FILE, Pool, made_up
 from instatune_deploy.predict.features import feature_names
 from instatune_deploy.predict.linear import Linear
-from instatune_deploy.predict.predictor import Predictor
+from instatune_deploy.predict.predictor import Predictor, importance_of
 from instatune_deploy.predict.quality import quality
 
 COUNTS = (20, 40, 60, 100, 200)
@@ -93,7 +93,7 @@ def ours(x: np.ndarray, y: np.ndarray, unseen: np.ndarray, names: list[str], rel
 
 def ridge(x: np.ndarray, y: np.ndarray, unseen: np.ndarray, names: list[str], relative: bool, seed: int) -> Told:
     """The linear model alone, its penalty chosen by leave-one-out."""
-    return Linear.fit(x, y, _importance(y, relative)).predict(unseen), None
+    return Linear.fit(x, y, importance_of(y, relative)).predict(unseen), None
 
 
 def catboost(x: np.ndarray, y: np.ndarray, unseen: np.ndarray, names: list[str], relative: bool, seed: int) -> Told:
@@ -101,13 +101,8 @@ def catboost(x: np.ndarray, y: np.ndarray, unseen: np.ndarray, names: list[str],
     from catboost import CatBoostRegressor
 
     model = CatBoostRegressor(random_seed=seed, thread_count=1, allow_writing_files=False, verbose=False)
-    model.fit(x, y, sample_weight=_importance(y, relative))
+    model.fit(x, y, sample_weight=importance_of(y, relative))
     return np.asarray(model.predict(unseen)), None
-
-
-def _importance(y: np.ndarray, relative: bool) -> np.ndarray:
-    weights = 1 / y**2 if relative else np.ones_like(y)
-    return np.asarray(weights / weights.mean())
 
 
 PREDICTORS = {"ours": ours, "ridge": ridge, "catboost": catboost}

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from instatune_deploy.config import TRAIN_TEACHER
-from instatune_deploy.errors import BadInput, reason
+from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.families import family_of
-from instatune_deploy.supernet.load import load_config, load_pretrained, quiet_transformers
+from instatune_deploy.supernet.load import load_config, load_pretrained
 from instatune_deploy.supernet.network import SuperNetwork, model_shape
 from instatune_deploy.tasks.references import check_model_folder
 
@@ -39,7 +37,8 @@ def load_teacher(teacher: str | Path | PreTrainedModel | SuperNetwork, network: 
         config = load_config(folder)
         _check_labels(config, network.config, where)
         _check_type(config, network.config, where)
-        teacher = _loaded(folder, config, network.model)
+        # with a head like the model's, which may be one for every token
+        teacher = load_pretrained(folder, list(config.id2label.values()), 0, type(network.model))
         _check_complete(teacher, folder)
     else:
         own = {id(parameter) for parameter in network.parameters()}
@@ -53,19 +52,6 @@ def load_teacher(teacher: str | Path | PreTrainedModel | SuperNetwork, network: 
         if has != wanted:
             raise BadInput(f"{where}: another shape than the model: {size.replace('_', ' ')} {has}, not {wanted}")
     return teacher.eval().requires_grad_(False)
-
-
-def _loaded(folder: Path, config: Any, model: PreTrainedModel) -> PreTrainedModel:
-    """The checkpoint with a head like the model's, which may be one for every token."""
-    if type(model).__name__.endswith(("ForSequenceClassification", "ForImageClassification")):
-        return load_pretrained(folder, list(config.id2label.values()), seed=0)
-    with quiet_transformers():
-        try:
-            return type(model).from_pretrained(
-                folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
-        except Exception as error:  # transformers raises anything for a file that is none of its own
-            raise BadInput(f"teacher {folder}: the model cannot be loaded: {reason(error)}") from error
 
 
 def _check_type(config: object, wanted: object, where: str) -> None:

@@ -224,8 +224,7 @@ class Job:
         for skipped in device.skipped:
             self.terminal.result(f"{skipped.run} is left out: this host lacks {', '.join(skipped.missing)}")
         told = told_by_hosts(self.settings.search.objectives, target.budget)
-        judged = {device.statistic} if target.budget is None else set(target.budget.latencies_ms(device.statistic))
-        for statistic in judged or {device.statistic}:
+        for statistic in (target.budget or Budget()).latencies_ms(device.statistic) or [device.statistic]:
             device = device.judged_by(statistic)
         bench = Bench(inputs, supernet, device, laboratory, told)
         return Searcher(bench, self.settings.search, target.budget, self.seed, self.terminal)

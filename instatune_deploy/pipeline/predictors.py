@@ -74,7 +74,6 @@ class Learner:
     def _shared(self, points: list[Point], name: ObjectiveName) -> Shared:
         """One predictor for all runs; runtime, precision, provider and threads are categories of it."""
         genotypes = np.array([self.space.encode(point.architecture) for point in points])
-        numbers = {architecture: number for number, architecture in enumerate(dict.fromkeys(p.architecture for p in points))}
         descriptions, described = self._described()
         return Shared.fit(
             self.features(genotypes),
@@ -86,7 +85,7 @@ class Learner:
             + OVERHEAD,
             described=described,
             descriptions=descriptions,
-            groups=np.array([numbers[point.architecture] for point in points]),
+            groups=_numbered([point.architecture for point in points]),
             seed=self.seed,
         )
 
@@ -152,9 +151,8 @@ class Learner:
         """Features, accuracies and which network each is of; every network once in every runtime and precision, on however
         many threads it was run."""
         accuracies = {(point.architecture, self.kind(point.run)): point.accuracy for point in points}
-        numbers = {architecture: number for number, architecture in enumerate(dict.fromkeys(item for item, _ in accuracies))}
         x = self.features(np.array([self.space.encode(architecture) for architecture, _ in accuracies]))
-        networks = np.array([numbers[architecture] for architecture, _ in accuracies])
+        networks = _numbered([architecture for architecture, _ in accuracies])
         return self.with_kind(x, np.array([kind for _, kind in accuracies])), np.array(list(accuracies.values())), networks
 
     def accuracy_names(self) -> list[str]:
@@ -262,3 +260,9 @@ class Predictors:
             if shared is not None:
                 shared.save(folder, name, keys, {**made_for, "statistic": learner.statistic})
         self.accuracy.save(folder, "accuracy", keys, made_for)
+
+
+def _numbered(architectures: Sequence[Architecture]) -> np.ndarray:
+    """(n,) int: which network each is; equal ones have one number."""
+    numbers = {architecture: number for number, architecture in enumerate(dict.fromkeys(architectures))}
+    return np.array([numbers[architecture] for architecture in architectures], dtype=np.int64)

@@ -34,8 +34,7 @@ class Linear:
         (n,) says which belong together, group after group. factors: (features,), how freely each may be used beside the others
         (at 0.5 its weight costs four times as much); all alike when not given
         """
-        mean, scale = x.mean(axis=0), x.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0) / (1.0 if factors is None else factors)
+        mean, scale = _standard(x, factors)
         weights, intercept, _ = _ridge((x - mean) / scale, y, importance, np.arange(len(y)) if groups is None else groups)
         return cls(mean, scale, weights, intercept)
 
@@ -59,9 +58,14 @@ def left_out_error(
     x: np.ndarray, y: np.ndarray, importance: np.ndarray, groups: np.ndarray, factors: np.ndarray | None = None
 ) -> float:
     """The weighted squared error of `Linear.fit`, mean over the rows, on groups that were left out; with its best penalty."""
-    scale = x.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0) / (1.0 if factors is None else factors)
-    return _ridge((x - x.mean(axis=0)) / scale, y, importance, groups)[2]
+    mean, scale = _standard(x, factors)
+    return _ridge((x - mean) / scale, y, importance, groups)[2]
+
+
+def _standard(x: np.ndarray, factors: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale of each column, (features,) both; the larger a factor, the larger the column when it was divided."""
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    return mean, np.where(deviation > 0, deviation, 1.0) / (1.0 if factors is None else factors)
 
 
 def _ridge(x: np.ndarray, y: np.ndarray, importance: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, float, float]:

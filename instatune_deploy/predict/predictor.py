@@ -62,9 +62,8 @@ class Predictor:
 
     trees:    how many of CatBoost's count: those that held-out measurements gain most by
     relative: errors are shares of what is predicted (latency), or in its unit (accuracy)
-    errors:   (count,) what it was off by on each measurement when it had not seen it, in increasing order, without sign
-    quality:  the same in figures
-    by_kind:  the same for each kind of measurement that there are enough of to say
+    judged:   what it was off by on its measurements when it had not seen them
+    by_kind:  the same for each kind of measurement
 
     The number of trees is chosen by the same errors, so they are a little too small, the less the more measurements there are.
     """
@@ -74,9 +73,18 @@ class Predictor:
     trees: int
     names: list[str]
     relative: bool
-    errors: np.ndarray
-    quality: Quality
+    judged: Judged
     by_kind: dict[int, Judged] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> np.ndarray:
+        """(count,) what it was off by on each, in increasing order, without sign."""
+        return self.judged.errors
+
+    @property
+    def quality(self) -> Quality:
+        """The same in figures."""
+        return self.judged.quality
 
     @property
     def count(self) -> int:
@@ -125,9 +133,9 @@ class Predictor:
             how = replace(quality(guessed[best, rows], y[rows]), count=len(np.unique(each[rows])))
             return Judged(np.sort(errors[best, rows]), how)
 
-        of_all = judged(np.arange(len(y)))
+        every = np.arange(len(y))
         of_kinds = {} if kinds is None else {int(kind): judged(np.flatnonzero(kinds == kind)) for kind in np.unique(kinds)}
-        return cls(*fitted(np.arange(len(y))), best * STAGE, names, relative, of_all.errors, of_all.quality, of_kinds)
+        return cls(*fitted(every), best * STAGE, names, relative, judged(every), of_kinds)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """(n, features) -> (n,), in the unit it was fitted on."""
@@ -153,7 +161,7 @@ class Predictor:
 
     def _of_kind(self, tell: Callable[[Judged], float], kinds: np.ndarray | None, count: int) -> np.ndarray:
         """A figure of the errors for each, (count,): of its own kind's where there are enough, else of all."""
-        found = np.full(count, tell(Judged(self.errors, self.quality)))
+        found = np.full(count, tell(self.judged))
         for kind, own in self.by_kind.items() if kinds is not None else ():
             if len(own.errors) >= OWN_ERRORS:
                 found[kinds == kind] = tell(own)
@@ -175,8 +183,7 @@ class Predictor:
             "linear": self.linear.to_json(),
             "trees": self.trees,
             "relative": self.relative,
-            "errors": self.errors.tolist(),
-            "quality": self.quality.to_json(),
+            **self.judged.to_json(),
             "by_kind": {str(kind): own.to_json() for kind, own in self.by_kind.items()},
             "measurements": made_from,
         }
@@ -195,10 +202,9 @@ class Predictor:
                 raise BadInput(f"{path}: made for another {key} ({_short(found.get(key))}, not {_short(made_for[key])})")
             boosted = CatBoostRegressor()
             boosted.load_model(str(folder / f"{name}.cbm"))
-            linear, errors = Linear.from_json(content["linear"]), np.array(content["errors"], dtype=float)
-            how = Quality(**content["quality"])
+            linear, judged = Linear.from_json(content["linear"]), Judged.from_json(content)
             by_kind = {int(kind): Judged.from_json(own) for kind, own in content["by_kind"].items()}
-            return cls(linear, boosted, content["trees"], content["features"], content["relative"], errors, how, by_kind)
+            return cls(linear, boosted, content["trees"], content["features"], content["relative"], judged, by_kind)
         except BadInput:
             raise
         except Exception as error:  # CatBoost raises an exception of its own, JSON and the file system theirs

@@ -16,8 +16,10 @@ LARGEST_BYTES = 2**31 - 2**24
 """A protobuf message ends at 2 GiB; some of it is the graph."""
 
 
-def load_pretrained(folder: Path, labels: list[str], seed: int) -> PreTrainedModel:
+def load_pretrained(folder: Path, labels: list[str], seed: int, kind: type[PreTrainedModel] | None = None) -> PreTrainedModel:
     """The pre-trained model of ``folder`` with a classifier for ``labels``, float32, in evaluation mode.
+
+    kind: the class of the model; that of the family's task when not given
 
     Only safetensors are read and no code of the checkpoint is run. A classifier that the checkpoint lacks, or has for
     another number of labels, starts from ``seed``. ``BadInput`` when the layout is not supported, or when embeddings or
@@ -32,10 +34,11 @@ def load_pretrained(folder: Path, labels: list[str], seed: int) -> PreTrainedMod
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
     config.problem_type = "single_label_classification"
+    wanted: Any = kind or _model_class(config)
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model, found = _model_class(config).from_pretrained(
+            model, found = wanted.from_pretrained(
                 folder,
                 config=config,
                 local_files_only=True,

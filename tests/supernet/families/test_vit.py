@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from instatune_deploy.config import SpaceSettings
 from instatune_deploy.supernet.architecture import Architecture
@@ -21,23 +20,9 @@ from instatune_deploy.supernet.space import SearchSpace
 PIXELS = torch.randn((2, 3, 16, 12), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("model_type", FAMILY.model_types)
-def test_paths_name_linears_of_the_right_shape(make_model: Callable[..., Any], model_type: str) -> None:
+@pytest.mark.parametrize("model_type", ["vit", "deit"])
+def test_family_of(model_type: str) -> None:
     assert family_of(model_type, "here") is FAMILY
-    model = make_model(model_type)
-    layers = getattr(model, model.base_model_prefix).get_submodule(FAMILY.layers)
-    assert isinstance(layers, nn.ModuleList)
-    sizes = [
-        *((path, 32, 32) for path in (*FAMILY.heads_out, *FAMILY.heads_in)),
-        *((path, 32, 64) for path in FAMILY.mlp_out),
-        *((path, 64, 32) for path in FAMILY.mlp_in),
-    ]
-    for layer in layers:
-        for path, inputs, outputs in sizes:
-            linear = layer.get_submodule(path)
-            assert (linear.in_features, linear.out_features) == (inputs, outputs)
-        # nothing else in a layer depends on heads or MLP width
-        assert {name for name, module in layer.named_modules() if isinstance(module, nn.Linear)} == {path for path, *_ in sizes}
 
 
 @pytest.mark.parametrize(
