@@ -99,7 +99,12 @@ def test_ctrl_c(fresh: Place, tiny_checkpoint: Path, tiny_csv: Path) -> None:
     endless = write_pipeline(fresh.folder, tiny_checkpoint, tiny_csv, steps=1_000_000, checkpoint_steps=1)
     command = ["finetune", "--pipeline", str(endless), "--work", str(fresh.work)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "instatune_deploy", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "instatune_deploy", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background jobs ignore it, and so would what they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while process.poll() is None and not list(fresh.work.glob("supernets/*/checkpoints/checkpoint-*/trainer_state.json")):
