@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from benchmarks.search import budgets, contestants, effort, hat, pool, predictors
 from benchmarks.search.tabular import PoolSpace, needed, searched
+from instatune_deploy.config import SearchSettings
 from instatune_deploy.search.pareto import front
 
 
@@ -136,7 +137,7 @@ def test_the_best_setting_of_a_peer_counts() -> None:
 
 def test_a_budget_is_searched_as_the_command_does() -> None:
     limit_ms = budgets.budget_of(POOL, "openvino", 3)
-    choice = budgets.chosen(POOL, "openvino", limit_ms, seed=3)
+    choice = budgets.chosen(POOL, "openvino", limit_ms, 3, SearchSettings())
     assert choice.chosen is not None
     assert POOL.upper["openvino"][choice.chosen] <= limit_ms
     keeping = POOL.accuracy[POOL.upper["openvino"] <= limit_ms]
