@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from benchmarks.profile.peers import OLIVE, OPTIMUM, SCRIPT, TOKENS, Peer, envir
 from benchmarks.profile.runtimes import Contender, bytes_of, finished, measure_in_turn
 from benchmarks.profile.setup import device
 from benchmarks.results import FOLDER, REPOSITORY, markdown, write_result
-from instatune_deploy.artifact.parity import run_rows
+from instatune_deploy.artifact.samples import batch
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.pipeline.bench import Bench
 from instatune_deploy.pipeline.evaluate import opened
@@ -43,6 +43,8 @@ CALIBRATION_ROWS = 128
 OPENVINO_FP32 = ("openvino", "fp32")
 JUDGED_ROWS = 500
 """Test rows that every file's accuracy is looked at: enough to see one that broke."""
+MOST_LOST = 0.02
+"""Of a network's accuracy in fp32, that a file may lose on these rows and be compared."""
 
 
 @click.command(help=__doc__)
@@ -69,11 +71,11 @@ def main(quick: bool, rounds: int, work: Path, optimum: Path | None, olive: Path
             if pythons is not None:
                 contenders += theirs(bench, name, folder / "peers", *pythons)
             click.echo(f"{name}: made", err=True)
+        for contender in contenders:
+            contender.accuracy = judged(bench, contender)
         for number in range(1 if quick else rounds):
             measure_in_turn(contenders, bench, bench.laboratory, here)
             click.echo(f"round {number + 1}", err=True)
-        for contender in contenders:
-            contender.accuracy = judged(bench, contender)
     rows = [row(contender) for contender in contenders]
     click.echo(markdown(rows))
     settings = {"quick": quick, "rounds": rounds, "threads": here.runs[0].threads, "judged_rows": JUDGED_ROWS}
@@ -85,7 +87,7 @@ def theirs(bench: Bench, name: str, folder: Path, optimum: Path, olive: Path) ->
     checkpoint = folder / "checkpoint"
     model = bench.supernet.network.extract(NETWORKS[name])
     model.save_pretrained(checkpoint)
-    bench.inputs.tokenizer.save_pretrained(checkpoint)
+    bench.task.save(checkpoint)
     program = torch.onnx.export(model, kwargs={key: torch.from_numpy(rows) for key, rows in bench.example.items()}, verbose=False)
     assert program is not None
     program.save(str(folder / "plain.onnx"))
@@ -145,9 +147,12 @@ def of_olive(checkpoint: Path, folder: Path, python: Path) -> list[Peer]:
 
 def judged(bench: Bench, contender: Contender) -> float:
     """Accuracy of the file on the first test rows, in its runtime and precision."""
+    labels = bench.task.labels["test"][:JUDGED_ROWS]
     with opened(contender.path, contender.run) as session:
-        logits = run_rows(session, bench.rows("test", JUDGED_ROWS), bench.device.batch_size)
-    return accuracy(logits, bench.inputs.data.labels["test"][:JUDGED_ROWS])
+        rows = bench.rows("test", JUDGED_ROWS)
+        # whatever the one output is called
+        parts = [next(iter(session.run(batch(rows, start, 1)).values())) for start in range(len(labels))]
+    return accuracy(np.concatenate(parts), labels)
 
 
 def row(contender: Contender) -> dict[str, Any]:
@@ -166,41 +171,49 @@ def row(contender: Contender) -> dict[str, Any]:
 
 def summarised(contenders: Sequence[Contender]) -> dict[str, Any]:
     """Ours against the best of theirs, of the network where we do worst: the fastest files of each side, all precisions
-    together and each by itself, and the smallest files."""
+    together and each by itself, and the smallest files likewise. Files that lose more than `MOST_LOST` are left out."""
     networks = list(dict.fromkeys(item.network for item in contenders))
     classes = {"any": None, "fp32": ("fp32",), "bf16": ("bf16",), "int8": ("int8", "int8-dynamic")}
+    whole = sound(contenders)
 
-    def fastest(network: str, ours: bool, precisions: tuple[str, ...] | None) -> Contender | None:
+    def least(network: str, ours: bool, precisions: tuple[str, ...] | None, of: Callable[[Contender], float]) -> float | None:
         found = [
-            item
-            for item in contenders
+            of(item)
+            for item in whole
             if (item.network, item.ours) == (network, ours)
             and item.median_ms is not None
             and (precisions is None or item.run.precision in precisions)
         ]
-        return min(found, key=lambda item: item.median_ms or 0.0, default=None)
+        return min(found, default=None)
 
-    ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in classes}
-    for name, precisions in classes.items():
-        for network in networks:
-            ours, best = (fastest(network, side, precisions) for side in (True, False))
-            if ours is not None and best is not None:
-                ratios[name].append(((ours.median_ms or 0.0) / (best.median_ms or 1.0), ours.size_bytes / best.size_bytes))
-    worst = {name: max((pair[0] for pair in pairs), default=None) for name, pairs in ratios.items()}
-    largest = {name: max((pair[1] for pair in pairs), default=None) for name, pairs in ratios.items()}
-    typical = [pair[0] for pair in ratios["any"]]
+    def ratios(precisions: tuple[str, ...] | None, of: Callable[[Contender], float]) -> list[float]:
+        pairs = [(least(name, True, precisions, of), least(name, False, precisions, of)) for name in networks]
+        return [ours / theirs for ours, theirs in pairs if ours is not None and theirs is not None]
+
+    latency = {name: ratios(precisions, lambda item: item.median_ms or 0.0) for name, precisions in classes.items()}
+    size = {name: ratios(precisions, lambda item: item.size_bytes) for name, precisions in classes.items()}
+    typical = latency["any"]
     return {
-        "latency_ratio_to_best_peer": _rounded(worst["any"]),
-        "size_ratio_to_best_peer": _rounded(largest["any"]),
-        "median_latency_ratio": _rounded(statistics.median(typical) if typical else None),
-        "latency_ratio_by_precision": {name: _rounded(value) for name, value in worst.items()},
-        "size_ratio_by_precision": {name: _rounded(value) for name, value in largest.items()},
+        "latency_ratio_to_best_peer": _worst(latency["any"]),
+        "size_ratio_to_best_peer": _worst(size["any"]),
+        "median_latency_ratio": round(statistics.median(typical), 3) if typical else None,
+        "latency_ratio_by_precision": {name: _worst(values) for name, values in latency.items()},
+        "size_ratio_by_precision": {name: _worst(values) for name, values in size.items()},
         **({} if typical else {"why": "no peers in a smoke run, or nothing was believed"}),
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+def sound(contenders: Sequence[Contender]) -> list[Contender]:
+    """Those that are about as accurate as the network is in fp32: a file that broke is neither fast nor small."""
+    fp32: dict[str, float] = {}
+    for item in contenders:
+        if item.run.precision == "fp32" and item.accuracy is not None:
+            fp32[item.network] = max(item.accuracy, fp32.get(item.network, 0.0))
+    return [item for item in contenders if item.accuracy is None or item.accuracy >= fp32.get(item.network, 0.0) - MOST_LOST]
+
+
+def _worst(ratios: Sequence[float]) -> float | None:
+    return round(max(ratios), 3) if ratios else None
 
 
 if __name__ == "__main__":
