@@ -52,6 +52,8 @@ def read_json(path: Path) -> Any:
         raise BadInput(f"{path}: cannot be read: {reason(error)}") from error
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: not valid JSON (line {error.lineno}: {error.msg})") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise BadInput(f"{path}: not valid JSON ({reason(error)})") from error
 
 
 @contextmanager

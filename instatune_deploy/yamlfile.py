@@ -56,6 +56,15 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     return parse_yaml(text, model, str(path))
 
 
+def top_keys(path: Path) -> set[str]:
+    """The keys at the top of a YAML file, however they are written; none of a file that `load_yaml` cannot read."""
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader: makes plain values only
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return set()
+    return set(map(str, value)) if isinstance(value, dict) else set()
+
+
 def parse_yaml(text: str, model: type[Model], where: str) -> Model:
     """Validate YAML ``text`` as ``model``; ``where`` names it in errors."""
     try:
@@ -64,8 +73,10 @@ def parse_yaml(text: str, model: type[Model], where: str) -> Model:
     except yaml.MarkedYAMLError as error:
         line = f"{error.problem_mark.line + 1}:" if error.problem_mark else ""
         raise BadInput(f"{where}:{line} {error.problem or 'not valid YAML'}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date or a number that is none
         raise BadInput(f"{where}: not valid YAML: {reason(error)}") from error
+    except RecursionError as error:
+        raise BadInput(f"{where}: not valid YAML: nested too deeply") from error
     if value is None:
         raise BadInput(f"{where}: the file is empty; it needs at least the keys {_required(model)}")
     if not isinstance(value, dict):

@@ -45,7 +45,13 @@ def test_json_both_ways(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read: no such file or directory"), (b"{\n 1", "not valid JSON (line 2:"), (b"\xff", "cannot be read: ")],
+    [
+        (None, "cannot be read: no such file or directory"),
+        (b"{\n 1", "not valid JSON (line 2:"),
+        (b"\xff", "cannot be read: "),
+        (b"1" * 5000, "not valid JSON (Exceeds the limit (4300 digits)"),
+    ],
+    ids=["missing", "torn", "no UTF-8", "digits"],
 )
 def test_read_json_names_what_is_wrong(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "value.json"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 """Of the newest manifest that is read."""
+MAX_MANIFEST_BYTES = 16 << 20
+"""Of a manifest that is read; one takes some ten thousand bytes."""
 SEAL = "sha256"
 """The manifest's own digest, in itself."""
+LEFT_BESIDE = re.compile(r"\.git(/.*)?|\.gitattributes|\.cache/huggingface/.*|__pycache__/.*|(.*/)?\.DS_Store", re.DOTALL)
+"""What git, the Hugging Face Hub, Python and a Mac leave beside an artifact's files. None of its programs loads any of it."""
 
 
 class Entry(Protocol):
@@ -50,7 +54,20 @@ class Limits(Protocol):
     @property
     def also_ms(self) -> Mapping[Any, float]: ...
     @property
+    def size_bytes(self) -> float | None: ...
+    @property
     def memory_bytes(self) -> float | None: ...
+    @property
+    def macs(self) -> float | None: ...
+    @property
+    def accuracy(self) -> float | None: ...
+
+
+class Decided(Protocol):
+    """What a manifest says of its accuracy."""
+
+    @property
+    def validation(self) -> float: ...
 
 
 class Described(Protocol):
@@ -68,6 +85,10 @@ class Described(Protocol):
     def budget(self) -> Limits | None: ...
     @property
     def memory_bytes(self) -> int | None: ...
+    @property
+    def macs(self) -> int: ...
+    @property
+    def accuracy(self) -> Decided: ...
     @property
     def host(self) -> Mapping[str, Any]: ...
     @property
@@ -127,6 +148,11 @@ class Report:
         if failure is not None:
             raise failure
 
+    def named(self, artifact: Path) -> Report:
+        """The same, of what the user calls ``artifact``, whatever folder it was unpacked to."""
+        checks = [replace(check, detail=check.detail.replace(str(self.folder), str(artifact))) for check in self.checks]
+        return replace(self, folder=artifact, checks=tuple(checks))
+
     def to_json(self) -> dict[str, Any]:
         """A JSON value."""
         return {"folder": str(self.folder), "ok": self.ok, "checks": [asdict(check) for check in self.checks]}
@@ -137,6 +163,13 @@ def is_plain(name: str) -> bool:
     parts = name.split("/")
     odd = any(part in {"", ".", ".."} for part in parts) or re.search(r'[\x00-\x1f\x7f\\:*?"<>|]', name)
     return not odd and name != MANIFEST
+
+
+def check_manifest_size(path: Path) -> None:
+    """``VerificationFailed`` for a file that is too large to be a manifest, before it is read."""
+    size = path.stat().st_size
+    if size > MAX_MANIFEST_BYTES:
+        raise VerificationFailed(f"{path}: not the manifest of an artifact (it has {size} bytes, and none is so large)")
 
 
 def schema_of(path: Path, value: Any) -> int:
@@ -197,7 +230,8 @@ def _file_checks(folder: Path, manifest: Described) -> Iterator[Check]:
         if name not in manifest.files:
             yield Check(f"file {name}", False, "the manifest does not list it")
     for name in sorted(set(found) - set(manifest.files) - {MANIFEST}):
-        yield Check(f"file {name!r}", False, "it does not belong to the artifact: the manifest does not know it")
+        if not LEFT_BESIDE.fullmatch(name):
+            yield Check(f"file {name!r}", False, "it does not belong to the artifact: the manifest does not know it")
 
 
 def _check_file(folder: Path, name: str, entry: Entry, found: dict[str, bool]) -> Check:
@@ -243,6 +277,9 @@ def _check_budget(manifest: Described, remeasure: Callable[[], Measured], finger
     budget = manifest.budget
     if budget is None:
         return Check("budget", True, "none was asked for")
+    said = exceeded(manifest, budget, sum(manifest.files[name].bytes for name in GRAPH_FILES[manifest.runtime].names))
+    if said is not None:
+        return Check("budget", False, said)
     limits_ms = latency_limits(budget)
     if not limits_ms and budget.memory_bytes is None:
         return Check("budget", True, f"{budget.text}: nothing of it depends on the host; the manifest's figures keep it")
@@ -269,6 +306,25 @@ def latency_limits(budget: Limits) -> dict[str, float]:
     """Every limit of the latency, in ms by its percentile."""
     own = {} if budget.limit_ms is None else {budget.statistic: budget.limit_ms}
     return {**own, **budget.also_ms}
+
+
+def exceeded(manifest: Described, budget: Limits, size_bytes: int) -> str | None:
+    """The first limit that a manifest's own figures exceed, in words; None: they keep the budget.
+
+    size_bytes: of the graph's files
+    """
+    for statistic, limit_ms in latency_limits(budget).items():
+        if manifest.promised_ms(statistic) > limit_ms:
+            return f"its {statistic} exceeds its budget of {limit_ms:g} ms"
+    if budget.size_bytes is not None and size_bytes > budget.size_bytes:
+        return f"its {size_bytes} bytes exceed its budget of {budget.size_bytes:.0f}"
+    if budget.memory_bytes is not None and (manifest.memory_bytes is None or manifest.memory_bytes > budget.memory_bytes):
+        return f"its peak memory of {manifest.memory_bytes} bytes exceeds its budget of {budget.memory_bytes:.0f}"
+    if budget.macs is not None and manifest.macs / manifest.batch_size > budget.macs:
+        return f"its {manifest.macs} MACs exceed its budget of {budget.macs:.0f} an input"
+    if budget.accuracy is not None and manifest.accuracy.validation < budget.accuracy:
+        return f"its validation accuracy of {manifest.accuracy.validation:g} is below its budget of {budget.accuracy:g}"
+    return None
 
 
 def _memory(manifest: Described, measured: Measured, budget: Limits) -> tuple[bool, str]:

@@ -17,18 +17,28 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from instatune_deploy.artifact.checks import MANIFEST, SCHEMA_VERSION, break_seal, checked, is_plain, schema_of
+from instatune_deploy.artifact.checks import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    break_seal,
+    check_manifest_size,
+    checked,
+    is_plain,
+    schema_of,
+)
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.words import refused, said
 from instatune_deploy.devices.plan import package_of
 from instatune_deploy.devices.runs import Run
-from instatune_deploy.devices.runtimes.modules import installed
+from instatune_deploy.devices.runtimes.modules import installed, runtime_module
 from instatune_deploy.errors import BadInput, UserError, VerificationFailed, reason
 
 if TYPE_CHECKING:
     from instatune_deploy.devices.probe import Outcome
 
 MEASURE = "--measure"
+PERCENTILES = ("p50", "p90", "p99")
+LIMITS = ("limit_ms", "size_bytes", "memory_bytes", "macs", "accuracy")
 INTERRUPTED = 130
 
 
@@ -54,6 +64,8 @@ class EdgeManifest:
     files: dict[str, Any]
     budget: Any
     memory_bytes: int | None
+    macs: int
+    accuracy: Any
     host: dict[str, Any]
     tolerance: float
     latency_ms: dict[str, float]
@@ -79,6 +91,7 @@ class EdgeManifest:
         path = folder / MANIFEST
         if path.is_symlink() or not path.is_file():
             raise BadInput(f"{folder}: not an artifact (it has no file {MANIFEST})")
+        check_manifest_size(path)
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -91,27 +104,67 @@ class EdgeManifest:
         break_seal(path, value)
         try:
             return cls._of(value)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise VerificationFailed(f"{path}: damaged: {reason(error)} is missing or odd") from error
 
     @classmethod
     def _of(cls, value: Mapping[str, Any]) -> EdgeManifest:
-        run = Run(value["runtime"], value["precision"], value["threads"], value.get("provider", "cpu"))
-        budget = value["budget"]
+        run = Run(_text(value, "runtime"), _text(value, "precision"), _whole(value, "threads", 1), value.get("provider", "cpu"))
+        if run.runtime not in GRAPH_FILES or not isinstance(run.provider, str):
+            raise ValueError(f"{run.runtime!r} on {run.provider!r}")
+        for name, shape in value["input_shapes"].items():
+            if not isinstance(shape, list) or not all(type(size) is int and size > 0 for size in shape):
+                raise ValueError(f"the shape of {name!r}")
         for name in value["files"]:
             if not is_plain(name):
                 raise ValueError(f"{name!r}, which is not the path of a file inside the artifact,")
         return cls(
-            deployment=Deployed(run, value["batch_size"]),
+            deployment=Deployed(run, _whole(value, "batch_size", 1)),
             input_shapes=dict(value["input_shapes"]),
-            files={name: SimpleNamespace(**entry) for name, entry in value["files"].items()},
-            budget=None if budget is None else SimpleNamespace(**{"memory_bytes": None, "also_ms": {}, **budget}),
-            memory_bytes=value.get("memory_bytes"),
+            files={
+                name: SimpleNamespace(sha256=_text(entry, "sha256"), bytes=_whole(entry, "bytes", 0))
+                for name, entry in value["files"].items()
+            },
+            budget=None if value["budget"] is None else _budget(value["budget"]),
+            memory_bytes=None if value.get("memory_bytes") is None else _whole(value, "memory_bytes", 1),
+            macs=_whole(value, "macs", 0),
+            accuracy=SimpleNamespace(validation=_number(value["accuracy"], "validation")),
             host=dict(value["host"]),
-            tolerance=float(value["parity"]["tolerance"]),
-            latency_ms={name: float(value["latency_ms"][name]) for name in ("p50", "p90", "p99")},
+            tolerance=_number(value["parity"], "tolerance"),
+            latency_ms={name: _number(value["latency_ms"], name) for name in PERCENTILES},
             timing=SimpleNamespace(**value["timing"]),
         )
+
+
+def _budget(value: Mapping[str, Any]) -> Any:
+    """`checks.Limits`."""
+    also = value.get("also_ms", {})
+    if not {_text(value, "statistic"), *also} <= set(PERCENTILES):
+        raise ValueError("a percentile of the budget")
+    return SimpleNamespace(
+        text=_text(value, "text"),
+        statistic=value["statistic"],
+        also_ms={name: _number(also, name) for name in also},
+        **{name: None if value.get(name) is None else _number(value, name) for name in LIMITS},
+    )
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    if not isinstance(value[name], str):
+        raise ValueError(repr(name))
+    return str(value[name])
+
+
+def _whole(value: Mapping[str, Any], name: str, least: int) -> int:
+    if type(value[name]) is not int or not least <= value[name] < 1 << 63:
+        raise ValueError(repr(name))
+    return int(value[name])
+
+
+def _number(value: Mapping[str, Any], name: str) -> float:
+    if type(value[name]) not in (int, float):
+        raise ValueError(repr(name))
+    return float(value[name])
 
 
 @dataclass(frozen=True)
@@ -177,6 +230,11 @@ def _verify(folder: Path, as_json: bool) -> int:
     threads, cores = manifest.deployment.run.threads, this_host().cores
     if manifest.deployment.run.provider == "cpu" and threads > cores:
         raise BadInput(f"it runs {threads} threads, and this host has {cores} cores")
+    try:
+        runtime_module(manifest.runtime)
+    except (ImportError, OSError) as error:
+        package = package_of(manifest.deployment.run)
+        raise BadInput(f"{manifest.runtime} cannot be imported ({reason(error)}): pip install {package}") from error
     report = checked(folder, manifest, lambda: _anew(folder), this_host().fingerprint)
     for text in said(report, folder, as_json):
         print(text)

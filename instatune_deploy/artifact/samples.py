@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import math
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from instatune_deploy.errors import VerificationFailed, reason
 
 FILE_NAME = "samples.npz"
 LOGITS = "logits"
+MAX_BYTES = 256 << 20
+"""Of all arrays together; 32 images of 384 x 384 pixels take 57 MB."""
+
+# RuntimeError is an encrypted file or a header nested too deeply; the last two are headers that are not even Python
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    EOFError,
+    AttributeError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    SyntaxError,
+)
 
 
 def batch(inputs: Mapping[str, NDArray[Any]], start: int, size: int) -> dict[str, NDArray[Any]]:
@@ -63,11 +85,37 @@ class Samples:
         """The inverse of `write`; ``VerificationFailed`` when the file is not that."""
         path = folder / FILE_NAME
         try:
+            _check_sizes(path)
             with np.load(path, allow_pickle=False) as arrays:
                 values = {name: arrays[name] for name in arrays.files}
             logits = values.pop(LOGITS)
             return cls(values, logits)
         except KeyError as error:
             raise VerificationFailed(f"{path}: it holds no {error}") from error
-        except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise VerificationFailed(f"{path}: not the samples of an artifact: {reason(error)}") from error
+        except _BROKEN as error:
+            raise VerificationFailed(
+                f"{path}: not the samples of an artifact: {reason(error) or type(error).__name__}"
+            ) from error
+
+
+def _check_sizes(path: Path) -> None:
+    """ValueError for more than `MAX_BYTES`, or an array that says to be larger than its file: neither is read."""
+    with zipfile.ZipFile(path) as archive:
+        files = archive.infolist()
+        size = max(path.stat().st_size, sum(file.file_size for file in files))
+        if size > MAX_BYTES:
+            raise ValueError(f"{size} bytes, and no more than {MAX_BYTES} are read")
+        for file in files:
+            if file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{file.filename} is compressed in an unusual way")
+            with archive.open(file) as stream:
+                _check_header(stream, file.file_size)
+
+
+def _check_header(stream: IO[bytes], size: int) -> None:
+    """ValueError unless the array whose file of ``size`` bytes this is fills it."""
+    version = npy.read_magic(stream)
+    shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
+    told = stream.tell() + math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and told != size:
+        raise ValueError(f"an array of {dtype} and shape {shape} would take {told} bytes, and has {size}")

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import io
+import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from instatune_deploy.artifact import samples as module
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.errors import VerificationFailed
 
@@ -76,3 +80,111 @@ def test_a_file_that_is_no_samples(tmp_path: Path, write: Any, message: str) -> 
     with pytest.raises(VerificationFailed, match=message) as raised:
         Samples.read(tmp_path)
     assert "\n" not in raised.value.message
+
+
+def header(shape: tuple[int, ...], descr: str = "<i8") -> bytes:
+    """That of an array file, without the array."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def zipped(path: Path, content: bytes, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path / "samples.npz", "w", compression) as archive:
+        archive.writestr("input_ids.npy", content)
+        archive.writestr("logits.npy", header(LOGITS.shape, "<f4") + LOGITS.tobytes())
+    return path / "samples.npz"
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(VerificationFailed) as raised:
+        Samples.read(folder)
+    said = raised.value.message.removeprefix(f"{folder / 'samples.npz'}: not the samples of an artifact: ")
+    assert said
+    assert "\n" not in said
+    assert said != raised.value.message
+    return said
+
+
+def test_deflated_samples_are_read(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "samples.npz", input_ids=np.asfortranarray(IDS), mask=IDS > 2, logits=LOGITS)
+    read = Samples.read(tmp_path)
+    np.testing.assert_array_equal(read.inputs["input_ids"], IDS, strict=True)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_more_than_samples_take_is_not_read(tmp_path: Path, compression: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    zipped(tmp_path, header((1000, 100)) + bytes(800_000), compression)
+    monkeypatch.setattr(module, "MAX_BYTES", 800_000)
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("it was read"))
+    assert refused(tmp_path).endswith("bytes, and no more than 800000 are read")
+
+
+def test_images_of_vision_transformers_are_read(tmp_path: Path) -> None:
+    images = np.zeros((32, 3, 384, 384), np.float32)
+    Samples({"pixel_values": images}, np.zeros((32, 2), np.float32)).write(tmp_path)
+    assert Samples.read(tmp_path).inputs["pixel_values"].shape == images.shape
+    assert 4 * images.nbytes < module.MAX_BYTES
+
+
+@pytest.mark.parametrize("shape", [(10**12, 10), (10**12,), (3, 2, 10**30), (2, 2), (4, 2), (-3, -2)])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_array_that_is_not_as_large_as_it_says(tmp_path: Path, shape: tuple[int, ...], compression: int) -> None:
+    """Before anything is made room for."""
+    content = header((3, 2)).replace(b"(3, 2)", b"%s" % str(shape).encode())
+    content = content[:8] + struct.pack("<H", len(content) - 10) + content[10:]
+    zipped(tmp_path, content + IDS.tobytes() * (shape != (-3, -2)), compression)
+    assert f"shape {shape} would take " in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "compression"),
+    [
+        (header((0, 10**30)), zipfile.ZIP_STORED),
+        (header((10**12,), "|V0"), zipfile.ZIP_STORED),
+        (header((3, 2), "|O"), zipfile.ZIP_STORED),
+        (header((3, 2)) + IDS.tobytes(), zipfile.ZIP_BZIP2),
+        (b"\x93NUMPY\1\0\x18\0{'shape': ((((((((((((((((", zipfile.ZIP_STORED),
+        (b"\x93NUMPY\1\0\x10\0'a':\n   1\n  2 3 L", zipfile.ZIP_STORED),
+        (b"\x93NUMPY\1\0\x10\x27" + b"(" * 10_000, zipfile.ZIP_STORED),
+        (b"\x93NUMPY\2\0\xff\xff\xff\xff{}", zipfile.ZIP_STORED),
+        (b"\x93NUMPY\3\0\xff\xff\xff\xff{}", zipfile.ZIP_STORED),
+        (b"not an array", zipfile.ZIP_STORED),
+    ],
+    ids=["overflow", "nothing", "objects", "bzip2", "brackets", "indentation", "nested", "version 2", "version 3", "no array"],
+)
+def test_an_array_that_is_none(tmp_path: Path, content: bytes, compression: int) -> None:
+    zipped(tmp_path, content, compression)
+    refused(tmp_path)
+
+
+def test_a_broken_deflation(tmp_path: Path) -> None:
+    path = zipped(tmp_path, header((1000, 100)) + np.arange(100_000).tobytes(), zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"input_ids.npy") + len("input_ids.npy")
+    for start in (at, at + 1000, at + 50_000):
+        path.write_bytes(content[:start] + b"\xff" * 200 + content[start + 200 :])
+        refused(tmp_path)
+
+
+def test_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    Samples({"input_ids": IDS}, LOGITS).write(tmp_path)
+    monkeypatch.setattr(np, "load", load)
+    assert refused(tmp_path) == "MemoryError"
+
+
+def test_any_changed_byte_is_one_clear_line(tmp_path: Path) -> None:
+    """Or no change: nothing else comes of it."""
+    Samples({"input_ids": IDS}, LOGITS).write(tmp_path)
+    path = tmp_path / "samples.npz"
+    content = path.read_bytes()
+    for at in range(len(content)):
+        for bits in (0x01, 0x10, 0xFF):
+            path.write_bytes(content[:at] + bytes([content[at] ^ bits]) + content[at + 1 :])
+            try:
+                Samples.read(tmp_path)
+            except VerificationFailed as error:
+                assert "\n" not in error.message  # noqa: PT017
