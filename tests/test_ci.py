@@ -20,7 +20,11 @@ SCHEMAS = {"github.yml": ["vendor.github-workflows"], "gitlab.yml": ["vendor.git
 STUB = """\
 #!/bin/sh
 echo "$@" >> "$CALLS"
-mkdir -p artifacts && echo "| target |" > artifacts/summary.md
+mkdir -p runs artifacts && echo "| target |" > artifacts/summary.md
+"""
+FREEZE = """\
+#!/bin/sh
+printf 'torch==2.13.0+cpu\\nnumpy==2.4.1\\n-e git+https://x/y\\nz @ file:///tmp/z\\n'
 """
 
 
@@ -43,9 +47,9 @@ def test_its_form(name: str) -> None:
 def test_its_commands(name: str, tmp_path: Path) -> None:
     """Run as they stand, with a stub that writes down how it was called; then each call is one that the command line takes."""
     (tmp_path / "bin").mkdir()
-    stub = tmp_path / "bin" / "instatune-deploy"
-    stub.write_text(STUB, encoding="utf-8")
-    stub.chmod(0o755)
+    for stub, text in (("instatune-deploy", STUB), ("python", FREEZE)):
+        (tmp_path / "bin" / stub).write_text(text, encoding="utf-8")
+        (tmp_path / "bin" / stub).chmod(0o755)
     environment = {
         "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin",
         "CALLS": str(tmp_path / "calls"),
@@ -59,6 +63,8 @@ def test_its_commands(name: str, tmp_path: Path) -> None:
             subprocess.run(["bash", "-e", "-c", command], cwd=tmp_path, env=environment, check=True)
     if name == "github.yml":
         assert (tmp_path / "page").read_text() == "| target |\n"
+    # builds of the same versions for another processor are others, and what is no version cannot be asked for
+    assert (tmp_path / "runs" / "constraints.txt").read_text() == "torch==2.13.0\nnumpy==2.4.1\n"
     finetune, build = (shlex.split(line) for line in (tmp_path / "calls").read_text().splitlines())
     assert finetune == ["finetune", "--pipeline", "pipelines/ci.yaml"]
     assert build[:4] == ["--pipeline", "pipelines/ci.yaml", "--device", "generic-cpu"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,15 @@ class Gate:
 
     @classmethod
     def of(cls, previous: Path, latency_increase: str, accuracy_drop: str) -> Gate:
-        """From words: ``5%`` or ``0.05``; ``0.5`` points. ``BadInput`` for anything else, or a folder that is not there."""
+        """From words: ``5%`` or ``0.05``; ``0.5`` points. ``BadInput`` for anything else, or a folder that is not there.
+
+        Without a percent sign no more than 1 is a share: whoever writes 5 does not mean five times as slow.
+        """
         if not previous.is_dir():
             raise BadInput(f"--compare {previous}: no such folder")
         share = _number("--max-latency-increase", latency_increase.removesuffix("%")) / (100 if "%" in latency_increase else 1)
+        if share > 1 and "%" not in latency_increase:
+            raise BadInput(f"--max-latency-increase {latency_increase}: write {latency_increase}%, or a share below 1")
         return cls(previous, share, _number("--max-accuracy-drop", accuracy_drop.removesuffix("%")))
 
     def before(self, name: str, alone: bool) -> Manifest | None:
@@ -34,6 +40,22 @@ class Gate:
                 return read_manifest(folder)
         return None
 
+    def check_names(self, names: Sequence[str]) -> None:
+        """``BadInput`` for a folder with artifacts none of which has one of the ``names``: then nothing would be compared."""
+        if len(names) == 1 and (self.previous / FILE_NAME).is_file():
+            return
+        there = sorted(path.parent.name for path in self.previous.glob(f"*/{FILE_NAME}"))
+        if there and not set(names) & set(there):
+            raise BadInput(f"--compare {self.previous}: no artifact called {' or '.join(names)} there, but {', '.join(there)}")
+
+    def check_alike(self, old: Manifest | None, task: str, labels: list[str], device: str) -> None:
+        """``BadInput`` when the earlier artifact is of something else than what is to be built."""
+        if old is None:
+            return
+        for what, now in (("task", task), ("labels", labels), ("device", device)):
+            if (was := getattr(old, what)) != now:
+                raise BadInput(f"--compare {self.previous}: that artifact is of another {what} ({_said(was)}, not {_said(now)})")
+
     def check(self, name: str, new: Manifest, old: Manifest | None) -> str:
         """What was compared, in words. old: `before`
 
@@ -41,10 +63,7 @@ class Gate:
         """
         if old is None:
             return f"nothing to compare with in {self.previous}"
-        for what in ("task", "labels", "device"):
-            was, now = getattr(old, what), getattr(new, what)
-            if was != now:
-                raise BadInput(f"--compare {self.previous}: that artifact is of another {what} ({_said(was)}, not {_said(now)})")
+        self.check_alike(old, new.task, new.labels, new.device)
         statistic = new.statistic
         was_ms, now_ms = old.promised_ms(statistic), new.promised_ms(statistic)
         # test rows chose nothing

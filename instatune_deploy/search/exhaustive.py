@@ -14,9 +14,9 @@ from instatune_deploy.search.rounds import Strategy
 MOST_GENOTYPES = 100_000
 
 
-def check_size(space: Space) -> None:
-    """``BadInput`` for a space that is too large to be written down."""
-    genotypes = float(np.prod(space.choices.astype(float)))
+def check_size(space: Space, runs: int = 1) -> None:
+    """``BadInput`` for a space that is too large to be written down. runs: in how many ways each of its members is run"""
+    genotypes = runs * float(np.prod(space.choices.astype(float)))
     if genotypes > MOST_GENOTYPES:
         raise BadInput(
             f"search.strategy 'exhaustive': the space has {genotypes:.3g} genotypes, more than {MOST_GENOTYPES}; "

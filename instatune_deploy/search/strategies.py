@@ -78,10 +78,10 @@ def exhaustive(search: Search) -> Strategy:
     return Exhaustive(search.space, search.first, search.limits, search.also, per_round=search.settings.per_round)
 
 
-def check_strategy(name: str, space: Space) -> None:
-    """``BadInput`` for a strategy that cannot search ``space``, before anything is trained for it."""
+def check_strategy(name: str, space: Space, runs: int = 1) -> None:
+    """``BadInput`` for a strategy that cannot search ``space``, before anything is trained for it. runs: as in `check_size`"""
     if name == "exhaustive":
-        check_size(space)
+        check_size(space, runs)
 
 
 STRATEGIES: dict[str, Callable[[Search], Strategy]] = {

@@ -42,8 +42,8 @@ def compare(folder: Path) -> str:
     model, tokenizer = load(folder, manifest), AutoTokenizer.from_pretrained(folder)
     how = {"padding": "max_length", "truncation": True, "max_length": length}
     farthest, right = 0.0, 0
-    for start in range(0, len(samples) // batch * batch, batch):
-        rows = samples[start : start + batch]
+    for start in range(0, len(samples), batch):
+        rows = [samples[min(start + index, len(samples) - 1)] for index in range(batch)]  # the last batch is filled up
         with torch.no_grad():
             made = model(**tokenizer([row["text"] for row in rows], return_tensors="pt", **how)).logits.float().numpy()
         expected = np.array([row["logits"] for row in rows])
