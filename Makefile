@@ -1,4 +1,5 @@
 # make demo    install, then fine-tune, search and deploy the default pipeline
+# make demo-vision    the same for images: fetch a ViT and Fashion-MNIST, fine-tune, search and deploy
 # make test    install with what tests need, then lint, type-check and test everything
 # make optimum ARTIFACTS="..."    load artifacts with optimum-onnx and optimum-intel, in an environment of their own (2 GB)
 # All install with pip as it is configured here (index, proxy, find-links).
@@ -7,15 +8,21 @@ PYTHON ?= python3
 VENV ?= .venv
 DEVICE ?= xeon-cpu
 BUDGET ?= 20ms
+VISION_BUDGET ?= 2ms
 OPTIMUM_VENV ?= .venv-optimum
 ARTIFACTS ?= $(dir $(wildcard artifacts/*/manifest.json))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow optimum benchmarks benchmarks-readme schema clean
+.PHONY: demo demo-vision test test-slow optimum benchmarks benchmarks-readme schema clean
 
 demo: $(VENV)/installed
 	$(BIN)/instatune-deploy --device $(DEVICE) --budget $(BUDGET)
+
+demo-vision: $(VENV)/installed
+	$(BIN)/python -m benchmarks.vision.fashion --output runs/vision/fashion-mnist
+	$(BIN)/python -m benchmarks.vision.checkpoint --output runs/vision/vit-s14
+	$(BIN)/instatune-deploy --pipeline pipelines/fashion.yaml --device $(DEVICE) --budget $(VISION_BUDGET)
 
 test: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest

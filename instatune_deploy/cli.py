@@ -196,15 +196,13 @@ def verify(artifact: Path, device: str | None, as_json: bool) -> None:
     ARTIFACT: its folder, or the zip file of it. Exit code 0: all is well; 4: it is not what its manifest says; 5: this host is
     too noisy to say.
     """
-    from instatune_deploy.artifact.verify import opened
-    from instatune_deploy.artifact.verify import verify as verify_artifact
+    from instatune_deploy.artifact.verify import verify_path
     from instatune_deploy.artifact.words import refused, said
     from instatune_deploy.devices.host import this_host
     from instatune_deploy.devices.profile import load_profile, resolve
 
     try:
-        with opened(artifact) as folder:
-            report = verify_artifact(folder, device=None if device is None else resolve(load_profile(device), this_host()))
+        report = verify_path(artifact, None if device is None else resolve(load_profile(device), this_host()))
     except UserError as error:
         if as_json:
             click.echo(refused(artifact, error))

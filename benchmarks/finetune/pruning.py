@@ -77,7 +77,7 @@ def load_pruned(work: Path, subject: str, weights: Path) -> tuple[SuperNetwork, 
     from instatune_deploy.supernet.load import load_pretrained
 
     inputs = load_inputs(pipeline(subject, {}, work))
-    network, architecture = pruned_network(load_pretrained(inputs.model_folder, inputs.data.label_names, seed=0), weights)
+    network, architecture = pruned_network(load_pretrained(inputs.model_folder, inputs.task.label_names, seed=0), weights)
     return network.eval(), architecture
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from transformers import DataCollatorWithPadding
 
 from benchmarks.finetune.alone import phases
 from benchmarks.finetune.pruning import load_pruned, weights_path
@@ -19,19 +17,19 @@ from instatune_deploy.finetune.ordering import batches_for_importance, ordering_
 from instatune_deploy.finetune.ordinary import finetune_ordinary
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.teacher import teacher_of, train_teacher
-from instatune_deploy.pipeline.training import computes_in_bf16, save_model, steps_of, training_rows
+from instatune_deploy.pipeline.training import computes_in_bf16, save_model, steps_of
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.importance import corrected, order_by_importance
 from instatune_deploy.supernet.load import load_pretrained
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.terminal import Terminal
 
-Rows = list[dict[str, Any]]
+Rows = Sequence[dict[str, Any]]
 
 
 def full_first(inputs: PipelineInputs, seed: int, folder: Path) -> Path:
     """The checkpoint of the full network, fine-tuned for the first phase only."""
-    model = load_pretrained(inputs.model_folder, inputs.data.label_names, seed)
+    model = load_pretrained(inputs.model_folder, inputs.task.label_names, seed)
     first, _ = phase_rows(inputs, seed)
     if first:
         _finetune(model, inputs, first, seed, folder, one_phase=True)
@@ -48,12 +46,12 @@ def finetuned_alone(training: Training, inputs: PipelineInputs, workshop: Worksh
         model = network.extract(architecture)
     else:
         assert training.architecture is not None
-        network = SuperNetwork(load_pretrained(begun, inputs.data.label_names, training.seed)).eval()
+        network = SuperNetwork(load_pretrained(begun, inputs.task.label_names, training.seed)).eval()
         whole = training.architecture == network.shape.full()
         if whole and not continued and inputs.settings.finetune.dropout != "none":
             return _full(inputs, workshop.work, training.seed)
         model = cut_out(network, training.architecture, inputs, training.seed, correct=continued)
-    rows = phase_rows(inputs, training.seed)[1] if continued else training_rows(inputs)
+    rows = phase_rows(inputs, training.seed)[1] if continued else inputs.task.training_rows(training.seed)
     _finetune(model, inputs, rows, training.seed, folder, one_phase=continued)
     return model
 
@@ -65,15 +63,16 @@ def cut_out(network: SuperNetwork, architecture: Architecture, inputs: PipelineI
     """
     if {*architecture.heads} == {network.shape.heads} and {*architecture.mlp_widths} == {network.shape.mlp_width}:
         return network.extract(architecture)  # nothing to choose, nothing to make up for
-    settings, collate = inputs.settings.finetune, DataCollatorWithPadding(inputs.tokenizer)
-    batches = batches_for_importance(training_rows(inputs), collate, settings.importance_rows, settings.batch_size, seed)
+    settings, collate = inputs.settings.finetune, inputs.task.collator()
+    rows = inputs.task.training_rows(seed)
+    batches = batches_for_importance(rows, collate, settings.importance_rows, settings.batch_size, seed)
     order_by_importance(network, batches, settings.importance)
     return corrected(network, batches, architecture) if correct else network.extract(architecture)
 
 
 def phase_rows(inputs: PipelineInputs, seed: int) -> tuple[Rows, Rows]:
     """The rows of both phases, parted where a super-network begins to train its sub-networks."""
-    settings, rows = inputs.settings.finetune, training_rows(inputs)
+    settings, rows = inputs.settings.finetune, inputs.task.training_rows(seed)
     per_epoch, steps = steps_of(inputs)
     alone = ordering_step(settings.full_epochs, per_epoch, steps, settings.max_steps is not None)
     of_step = settings.batch_size * settings.gradient_accumulation_steps
@@ -88,7 +87,7 @@ def _finetune(model: Any, inputs: PipelineInputs, rows: Rows, seed: int, folder:
         settings = settings.model_copy(update={"epochs": 1.0, "max_steps": None})
     Dropout(model).switch(settings.dropout != "none")
     nothing: Callable[[int, int, float], None] = lambda *done: None  # noqa: E731
-    finetune_ordinary(model, settings, rows, inputs.tokenizer, checkpoints, seed, computes_in_bf16(), nothing)
+    finetune_ordinary(model, settings, rows, inputs.task.collator(), checkpoints, seed, computes_in_bf16(), nothing)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -99,4 +98,4 @@ def _full(inputs: PipelineInputs, work: Path, seed: int) -> Any:
     teacher = teacher_of(taught, work, seed, computes_in_bf16())
     assert teacher is not None
     train_teacher(teacher, taught, seed, computes_in_bf16(), Terminal())
-    return load_pretrained(teacher.folder, inputs.data.label_names, seed)
+    return load_pretrained(teacher.folder, inputs.task.label_names, seed)

@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks.finetune.standalone import finetuned_alone, full_first
 from benchmarks.finetune.trainings import FULL_FIRST, SPLITS, Made, Need, Split, Training, Workshop
 from instatune_deploy.files import read_json, write_json
-from instatune_deploy.finetune.evaluate import Evaluator
+from instatune_deploy.finetune.evaluate import BATCH_SIZE, Evaluator
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
 from instatune_deploy.pipeline.supernet import finetune_stage, load_supernet
 from instatune_deploy.supernet.architecture import Architecture
@@ -48,7 +48,7 @@ def _train(training: Training, workshop: Workshop, folder: Path) -> None:
         model = finetuned_alone(training, inputs, workshop, folder)
         result = {"accuracy": {split: accuracy_alone(model, inputs, split) for split in SPLITS}}
     facts = {"training": training.to_json(), "seconds": round(time.monotonic() - start, 1)}
-    rows = {split: len(inputs.data.labels[split]) for split in SPLITS}
+    rows = {split: len(inputs.task.labels[split]) for split in SPLITS}
     write_json(folder / "result.json", {**facts, "rows": rows, **result})
 
 
@@ -92,8 +92,8 @@ def accuracy_alone(model: Any, inputs: PipelineInputs, split: Split) -> float:
 
 
 def _evaluator(network: SuperNetwork, inputs: PipelineInputs, split: Split) -> Evaluator:
-    tokens, labels = inputs.tokens(split, inputs.settings.data.max_length)
-    return Evaluator(network, tokens, labels, inputs.tokenizer)
+    task = inputs.task
+    return Evaluator(network, task.batches(split, task.largest, BATCH_SIZE), task.labels[split])
 
 
 @contextmanager

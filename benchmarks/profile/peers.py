@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,11 @@ def environment(name: str, given: Path | None) -> Path:
     return folder / "bin" / "python"
 
 
-def peers(model: Any, tokenizer: Any, inputs: dict[str, torch.Tensor], folder: Path, python: Path) -> list[Peer]:
+def peers(model: Any, save: Callable[[Path], None], inputs: dict[str, torch.Tensor], folder: Path, python: Path) -> list[Peer]:
     """Every peer's graph of an ordinary Hugging Face model, in ``folder``. Shapes are fixed where the peer can do that."""
     folder.mkdir(parents=True)
     model.save_pretrained(folder / "checkpoint")
-    tokenizer.save_pretrained(folder / "checkpoint")
+    save(folder / "checkpoint")
     program = torch.onnx.export(model, kwargs=inputs, verbose=False)
     assert program is not None
     program.save(str(folder / "plain.onnx"))

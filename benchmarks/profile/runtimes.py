@@ -118,7 +118,7 @@ def _theirs(bench: Bench, name: str, folder: Path, python: Path) -> list[Contend
     threads = bench.device.runs[0].threads
     return [
         Contender(name, peer.name, Run(peer.runtime, peer.precision, threads), peer.path, bytes_of(peer.path), ours=False)
-        for peer in peers(model, bench.inputs.tokenizer, example, folder, python)
+        for peer in peers(model, bench.task.save, example, folder, python)
     ]
 
 

@@ -19,7 +19,7 @@ from instatune_deploy.search.design import spread_over_cost
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.supernet.space import SearchSpace
-from instatune_deploy.tasks.text_inputs import pad
+from instatune_deploy.tasks.tables import Split
 
 TOKENS = 128
 CALIBRATION_ROWS = 128
@@ -38,10 +38,9 @@ class Subject:
         """One validation row, padded: (1, 128) int64 each."""
         return self.rows("validation", 1)
 
-    def rows(self, split: str, count: int) -> dict[str, np.ndarray]:
+    def rows(self, split: Split, count: int) -> dict[str, np.ndarray]:
         """The first rows of a split, padded: (count, 128) int64 each."""
-        tokens, _ = self.inputs.tokens(split, TOKENS)
-        return pad({name: values[:count] for name, values in tokens.items()}, TOKENS, self.inputs.tokenizer)
+        return self.inputs.task.arrays(split, TOKENS, range(count))
 
     @cached_property
     def plain(self) -> Template:
@@ -92,7 +91,7 @@ def subject() -> Subject:
 
     settings = load_pipeline("sentiment")
     inputs = load_inputs(settings)
-    network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.data.label_names, seed=0)).eval()
+    network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.task.label_names, seed=0)).eval()
     return Subject(inputs, network, SearchSpace.of(network.shape, settings.space))
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.manifest import Manifest
-from instatune_deploy.artifact.preprocessing import FILE_NAME as PREPROCESSING
+from instatune_deploy.artifact.preprocessing import kind_of
 from instatune_deploy.devices.latency import SHARES
 from instatune_deploy.devices.plan import package_of
 
@@ -52,11 +52,15 @@ latency holds for inputs of the shape given above, on such a machine.
 Made by instatune-deploy {version} on {created}.
 """
 PREDICT = """\
-    pip install numpy tokenizers {package}
-    python predict.py "A text." "Another one."
+    pip install numpy {library} {package}
+    python predict.py {example}
 
-`predict.py` is short: copy what you need. `preprocessing.json` says step by step how a text becomes the graph's inputs, for
+`predict.py` is short: copy what you need. `preprocessing.json` says step by step how {what} becomes the graph's inputs, for
 programs in other languages; `samples.npz` has inputs and the outputs PyTorch gave for them."""
+KINDS = {
+    "text": {"library": "tokenizers", "example": '"A text." "Another one."', "what": "a text"},
+    "image": {"library": "pillow", "example": "samples/0.png samples/1.png", "what": "an image"},
+}
 NO_PREDICT = "`samples.npz` has inputs and the outputs PyTorch gave for them; the tokenizer's files are beside it."
 
 
@@ -69,7 +73,7 @@ def card(folder: Path, manifest: Manifest) -> str:
     """The text, for the artifact in ``folder``."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILE_NAME)
     files = [f"| `{path.relative_to(folder).as_posix()}` | {path.stat().st_size} |" for path in paths]
-    use = PREDICT if (folder / PREPROCESSING).is_file() else NO_PREDICT
+    kind, package = kind_of(folder), package_of(manifest.deployment.run)
     return TEXT.format(
         header=yaml.safe_dump(_header(manifest), sort_keys=False, allow_unicode=True),
         base_model=manifest.base_model,
@@ -77,8 +81,8 @@ def card(folder: Path, manifest: Manifest) -> str:
         device=manifest.device,
         facts="\n".join(f"| {name} | {value} |" for name, value in _facts(manifest).items()),
         picture=_picture(manifest) if (folder / PICTURE).is_file() else "",
-        use=use.format(package=package_of(manifest.deployment.run)),
-        package=package_of(manifest.deployment.run),
+        use=NO_PREDICT if kind is None else PREDICT.format(package=package, **KINDS[kind]),
+        package=package,
         files="\n".join(files),
         version=manifest.versions.get("instatune-deploy", ""),
         created=f"{manifest.created:%Y-%m-%d}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from instatune_deploy.files import whole_folder, write_json, write_text
 
 VERSION = "1"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}")
+TOKENS, PIXELS = "TYPE_INT64", "TYPE_FP32"
+AXES = {2: "batch, tokens", 4: "batch, channels, height, width"}
 CONFIG, LABELS, SERVER_CONFIG = "config.pbtxt", "labels.txt", "config.json"
 
 
@@ -68,11 +70,15 @@ def write_layout(artifact: Path, layout: str, name: str, target: Path) -> Path:
 
 
 def _ours(target: Path) -> bool:
-    """Whether nothing would be lost but an older repository of ours: one model, and the server's configuration."""
+    """Whether nothing would be lost but an older repository of ours: one model of one version, and the server's configuration."""
     if not target.is_dir():
         return False
-    models = [path for path in target.iterdir() if path.name != SERVER_CONFIG]
-    return not models or (len(models) == 1 and (models[0] / FILE_NAME).is_file())
+    found = list(target.iterdir())
+    models = [path for path in found if path.name != SERVER_CONFIG]
+    if len(models) != 1 or not models[0].is_dir():
+        return not found
+    inside = {path.name for path in models[0].iterdir()}
+    return {VERSION, FILE_NAME} <= inside <= {VERSION, FILE_NAME, CONFIG, LABELS} and (models[0] / VERSION).is_dir()
 
 
 def served(layout: str) -> str:
@@ -111,8 +117,8 @@ def _triton(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None
         shutil.copyfile(artifact / file, version / f"model{Path(file).suffix}")
     batch = -1 if "batch" in manifest.open_axes else manifest.batch_size
     inputs = [
-        f"  {_tensor(item, 'TYPE_INT64', [batch, -1 if 'tokens' in manifest.open_axes else tokens])}"
-        for item, (_, tokens) in manifest.input_shapes.items()
+        f"  {_tensor(item, PIXELS if len(shape) == 4 else TOKENS, [batch, *_open(manifest, shape)])}"
+        for item, shape in manifest.input_shapes.items()
     ]
     shape = [batch, len(manifest.labels)]
     output = f"  {_tensor('logits', 'TYPE_FP32', shape, label_filename=LABELS)}"
@@ -121,11 +127,12 @@ def _triton(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None
         for key, value in _parameters(run).items()
     ]
     kind = "KIND_CPU" if run.provider == "cpu" else "KIND_GPU"
+    promised = next(iter(manifest.input_shapes.values()))
     lines = [
         f"name: {json.dumps(name)}",
         f"backend: {json.dumps(run.runtime)}",
         f"default_model_filename: {json.dumps('model' + Path(GRAPH_FILES[run.runtime].names[0]).suffix)}",
-        f"# the latency was promised for {', '.join(map(str, next(iter(manifest.input_shapes.values()))))} (batch, tokens)",
+        f"# the latency was promised for {', '.join(map(str, promised))} ({AXES[len(promised)]})",
         "max_batch_size: 0",
         "input [\n" + ",\n".join(inputs) + "\n]",
         f"output [\n{output}\n]",
@@ -134,6 +141,11 @@ def _triton(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None
     ]
     write_text(folder / name / CONFIG, "\n".join(lines) + "\n")
     write_text(folder / name / LABELS, "\n".join(manifest.labels) + "\n")
+
+
+def _open(manifest: Manifest, shape: Sequence[int]) -> list[int]:
+    """The shape of an input behind its batch, -1 where any size may be."""
+    return [-1] if len(shape) == 2 and "tokens" in manifest.open_axes else list(shape[1:])
 
 
 def _tensor(name: str, data_type: str, shape: list[int], **more: str) -> str:

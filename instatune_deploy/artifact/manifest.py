@@ -6,7 +6,6 @@ accidents and careless edits; it is no signature, and does not stop someone who 
 
 from __future__ import annotations
 
-import json
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
@@ -15,7 +14,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from instatune_deploy import __version__
-from instatune_deploy.artifact.checks import MANIFEST, SCHEMA_VERSION, SEAL, break_seal, is_plain, latency_limits, schema_of
+from instatune_deploy.artifact.checks import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    SEAL,
+    break_seal,
+    check_manifest_size,
+    exceeded,
+    is_plain,
+    schema_of,
+)
 from instatune_deploy.artifact.parity import Parity
 from instatune_deploy.config import Count, Precision, Provider, RuntimeName, Sha256, Statistic, TimingSettings
 from instatune_deploy.devices.deployment import Deployment
@@ -161,6 +169,7 @@ class Manifest(Record):
     device:       name of the hardware profile
     budget:       None when none was asked for
     statistic:    of the latency that counts: the budget's, else the hardware profile's; that of the baseline too
+    sequence_length: tokens of one input, an image's patches among them; None in older manifests, which are of texts
     input_shapes: of every input of the graph; the budget is promised for these
     open_axes:    of batch and tokens what the graph takes at any size; the promise is still that of ``input_shapes``
     latency_ms:   as the clock gave it, in the slowest of three processes
@@ -191,6 +200,7 @@ class Manifest(Record):
     provider: Provider = "cpu"
     threads: Count
     batch_size: Count
+    sequence_length: Count | None = None
     input_shapes: dict[str, list[Count]] = Field(min_length=1)
     open_axes: list[Literal["batch", "tokens"]] = []
     architecture: Architecture
@@ -224,7 +234,7 @@ class Manifest(Record):
 
     @field_validator("input_shapes")
     @classmethod
-    def _rows_of_tokens(cls, shapes: dict[str, list[int]]) -> dict[str, list[int]]:
+    def _several_dimensions(cls, shapes: dict[str, list[int]]) -> dict[str, list[int]]:
         for name, shape in shapes.items():
             if len(shape) < 2:
                 raise ValueError(f"input {name} must have at least two dimensions")
@@ -237,8 +247,9 @@ class Manifest(Record):
             raise ValueError(f"the first dimension of every input must be the batch size, {self.batch_size}")
         if not self.parity.ok:
             raise ValueError(f"parity: {self.parity}")
-        if self.budget is not None:
-            _check_kept(self, self.budget)
+        said = None if self.budget is None else exceeded(self, self.budget, self.size_bytes)
+        if said is not None:
+            raise ValueError(said)
         return self
 
     @property
@@ -253,25 +264,8 @@ class Manifest(Record):
     @property
     def deployment(self) -> Deployment:
         """What was measured, and what `verify` measures again."""
-        tokens = max(shape[1] for shape in self.input_shapes.values())
+        tokens = self.sequence_length or max(shape[1] for shape in self.input_shapes.values())
         return Deployment(self.architecture, self.runtime, self.precision, self.threads, self.batch_size, tokens, self.provider)
-
-
-def _check_kept(manifest: Manifest, budget: Budget) -> None:
-    """ValueError for the first limit that the manifest's own figures exceed."""
-    for statistic, limit_ms in latency_limits(budget).items():
-        if manifest.latency_ms.statistic_ms(statistic) > limit_ms:
-            raise ValueError(f"its {statistic} exceeds its budget of {limit_ms:g} ms")
-    if budget.size_bytes is not None and manifest.size_bytes > budget.size_bytes:
-        raise ValueError(f"its {manifest.size_bytes} bytes exceed its budget of {budget.size_bytes:.0f}")
-    if budget.memory_bytes is not None and (manifest.memory_bytes is None or manifest.memory_bytes > budget.memory_bytes):
-        raise ValueError(f"its peak memory of {manifest.memory_bytes} bytes exceeds its budget of {budget.memory_bytes:.0f}")
-    if budget.macs is not None and manifest.macs / manifest.batch_size > budget.macs:
-        raise ValueError(f"its {manifest.macs} MACs exceed its budget of {budget.macs:.0f} an input")
-    if budget.accuracy is not None and manifest.accuracy.validation < budget.accuracy:
-        raise ValueError(
-            f"its validation accuracy of {manifest.accuracy.validation:g} is below its budget of {budget.accuracy:g}"
-        )
 
 
 def json_schema() -> dict[str, Any]:
@@ -314,10 +308,11 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / FILE_NAME
     if path.is_symlink() or not path.is_file():
         raise BadInput(f"{folder}: not an artifact (it has no file {FILE_NAME})")
+    check_manifest_size(path)
     try:
         value = read_json(path)
     except BadInput as error:
-        if isinstance(error.__cause__, (json.JSONDecodeError, UnicodeDecodeError)):
+        if isinstance(error.__cause__, ValueError):
             raise VerificationFailed(f"damaged: {error.message}") from error
         raise
     except RecursionError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from instatune_deploy.artifact.checks import MAX_MANIFEST_BYTES, SCHEMA_VERSION
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.devices.plan import package_of
 from instatune_deploy.devices.pyz import build_pyz
@@ -30,68 +31,225 @@ if sys.version_info < (3, 10):
     sys.exit(2)
 
 folder = os.path.dirname(os.path.abspath(__file__))
-# instead of the artifact's folder: no other file in it is imported, whatever it is called
-sys.path[0] = os.path.join(folder, "verify.pyz")
+# no file beside this one is imported, whatever it is called
+own = (os.path.realpath(folder), os.path.dirname(os.path.realpath(__file__)))
+sys.path[:] = [path for path in sys.path if os.path.realpath(path) not in own]
 
+import hashlib
+import json
+
+modules, manifest = os.path.join(folder, "verify.pyz"), os.path.join(folder, "manifest.json")
+
+
+def stop(code, text):
+    if "--json" in sys.argv:
+        print(json.dumps({{"folder": folder, "ok": False, "exit_code": code, "error": text, "checks": []}}))
+    sys.stderr.write("Error: " + text + "\\n")
+    sys.exit(code)
+
+
+# no line of verify.pyz is run before it is proved
+try:
+    size = os.path.getsize(manifest)
+    if size > {largest}:
+        stop(4, manifest + ": not the manifest of an artifact (it has " + str(size) + " bytes, and none is so large)")
+    with open(manifest, "rb") as stream:
+        listed = json.loads(stream.read().decode("utf-8"))["files"]["verify.pyz"]["sha256"]
+except OSError:
+    stop(2, folder + ": not an artifact (it has no file manifest.json)")
+except (ValueError, RecursionError):
+    stop(4, manifest + ": damaged: it is no JSON")
+except (KeyError, TypeError):
+    stop(4, manifest + ": not the manifest of an artifact (it does not list verify.pyz)")
+try:
+    with open(modules, "rb") as stream:
+        unchanged = hashlib.sha256(stream.read()).hexdigest() == listed
+except OSError:
+    unchanged = False
+if not unchanged:
+    stop(4, modules + ": missing, or changed")
+
+sys.path.insert(0, modules)
 try:
     from instatune_deploy.artifact.edge import main
-except ModuleNotFoundError as error:
-    sys.stderr.write("Error: " + str(error.name) + " is not installed: pip install " + str(error.name) + "\\n")
-    sys.exit(2)
+except ImportError as error:
+    name = (error.name or "numpy").split(".")[0]
+    missing = isinstance(error, ModuleNotFoundError)
+    stop(2, name + (" is not installed" if missing else " cannot be imported") + ": pip install " + name)
 
 sys.exit(main(folder))
 '''
-PREDICT_TEXT = '''\
-"""What does the model say of a text? Needs Python, NumPy, tokenizers and {package}.
+PROGRAM = '''\
+"""{asks} Needs Python 3.8, NumPy, {library} and {package}.
 
-    python predict.py "A text." "Another one."
+    python predict.py {example}
+
+Exit code 2: it cannot be used here; 4: a file is not what it was when the artifact was made.
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
 
-import numpy as np
-import {runtime}
-from tokenizers import Tokenizer
-
 folder = Path(__file__).resolve().parent
-steps = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
-tokenizer = Tokenizer.from_file(str(folder / steps["tokenizer"]))
-tokenizer.enable_truncation(steps["length"])
-tokenizer.enable_padding(length=steps["length"], **steps["padding"])
 
+
+def stop(code, text):
+    """One line and an exit code; an ImportError for whoever imports this."""
+    if __name__ != "__main__":
+        raise ImportError(text)
+    sys.stderr.write(f"Error: {{text}}\\n")
+    sys.exit(code)
+
+
+try:
+    import numpy as np
+    import {runtime}
+    {imports}
+except ImportError as error:
+    stop(2, f"{{error.name or 'numpy'}} cannot be imported: pip install numpy {library} {package}")
+
+try:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    seal, newer = manifest.pop("sha256"), manifest["schema_version"] > {schema}
+    listed = {{name: entry["sha256"] for name, entry in manifest["files"].items()}}
+except OSError:
+    stop(2, f"{{folder}}: not an artifact (it has no file manifest.json)")
+except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    stop(4, "manifest.json: damaged")
+if newer:
+    stop(4, "manifest.json: of a newer schema than this program reads ({schema})")
+if hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).hexdigest() != seal:
+    stop(4, "manifest.json: damaged or edited: its content does not match its own checksum")
+
+
+def proved(name):
+    """The path of a file that is still what manifest.json says."""
+    found = hashlib.sha256()
+    try:
+        with open(folder / name, "rb") as stream:
+            while block := stream.read(1 << 20):
+                found.update(block)
+    except OSError:
+        stop(4, f"{{name}}: missing, or cannot be read")
+    if found.hexdigest() != listed.get(name):
+        stop(4, f"{{name}}: its content was changed: the checksum (SHA-256) is not the manifest's")
+    return str(folder / name)
+
+
+steps = json.loads(Path(proved("preprocessing.json")).read_text(encoding="utf-8"))
+graph = [proved(name) for name in {graphs!r}][0]
+{inputs}
 
 {load}
 
-def predict(texts, run):
-    """Probabilities, (texts, labels)."""
+def predict({rows}, run):
+    """Probabilities, ({rows}, labels). run: of `load(graph)`"""
     logits, batch = [], steps["batch_size"]
-    for start in range(0, len(texts), batch):
-        part = texts[start : start + batch]
-        tokens = tokenizer.encode_batch(part + [""] * (batch - len(part)))  # the graph has one shape
-        inputs = {{name: np.array([getattr(row, kind) for row in tokens]) for name, kind in steps["inputs"].items()}}
-        logits.append(run(inputs)[: len(part)])
+    for start in range(0, len({rows}), batch):
+        part = {rows}[start : start + batch]
+        whole = part + part[-1:] * (batch - len(part))  # the graph has one shape
+        logits.append(run(inputs(whole))[: len(part)])
     raised = np.exp(np.concatenate(logits) - np.concatenate(logits).max(axis=1, keepdims=True))
     return raised / raised.sum(axis=1, keepdims=True)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    for text, row in zip(sys.argv[1:], predict(sys.argv[1:], load(str(folder / {graph!r})))):
-        print(f"{{steps['labels'][row.argmax()]}} {{row.max():.1%}}\\t{{text}}")
+        sys.stderr.write(__doc__)
+        sys.exit(2)
+    try:
+        shares = predict({given}, load(graph))
+    except Exception as error:
+        stop(2, " ".join(str(error).split()) or repr(error))
+    for said, row in zip(sys.argv[1:], shares):
+        print(f"{{steps['labels'][row.argmax()]}} {{row.max():.1%}}\\t{{said}}")
 '''
+TEXT = '''\
+tokenizer = Tokenizer.from_file(proved(steps["tokenizer"]))
+tokenizer.enable_truncation(steps["length"])
+tokenizer.enable_padding(length=steps["length"], **steps["padding"])
+
+
+def inputs(texts):
+    """Tokens as the graph takes them."""
+    tokens = tokenizer.encode_batch(texts)
+    return {name: np.array([getattr(row, kind) for row in tokens]) for name, kind in steps["inputs"].items()}
+'''
+IMAGE = '''
+
+def opened(path):
+    """RGB, 8 bits, upright; ValueError for what is no image."""
+    try:
+        image = ImageOps.exif_transpose(Image.open(path))
+        if image.mode.startswith("I"):  # 16 bits
+            image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().astype(np.uint8))
+        return image.convert("RGB")
+    except Exception as error:  # Pillow has many kinds of them
+        raise ValueError(f"{path}: not an image that can be opened: {error}") from error
+
+
+def pixels(image):
+    """(3, height, width) float32."""
+    resize, crop = steps["resize"], steps["crop"]
+    if resize is not None:
+        width, height = image.size
+        if isinstance(resize, int):  # of the shorter edge
+            short, long = sorted(image.size)
+            other = int(resize * long / short)
+            resize = (resize, other) if height <= width else (other, resize)
+        image = image.resize((resize[1], resize[0]), Image.Resampling[steps["resample"].upper()])
+    values = np.asarray(image)
+    if crop is not None:
+        top, left = (values.shape[0] - crop[0]) // 2, (values.shape[1] - crop[1]) // 2
+        values = values[top : top + crop[0], left : left + crop[1]]
+    values = (values * np.float32(steps["rescale"]) - np.float32(steps["mean"])) / np.float32(steps["std"])
+    return values.transpose(2, 0, 1).astype(np.float32)
+
+
+def inputs(images):
+    """Pixels as the graph takes them."""
+    return {steps["inputs"][0]: np.stack([pixels(image) for image in images])}
+'''
+PROGRAMS = {
+    "text": {
+        "asks": "What does the model say of a text?",
+        "library": "tokenizers",
+        "example": '"A text." "Another one."',
+        "imports": "from tokenizers import Tokenizer",
+        "inputs": TEXT,
+        "rows": "texts",
+        "given": "sys.argv[1:]",
+    },
+    "image": {
+        "asks": "What does the model see in an image?",
+        "library": "Pillow",
+        "example": "image.jpg another.png",
+        "imports": "from PIL import Image, ImageOps",
+        "inputs": IMAGE,
+        "rows": "images",
+        "given": "[opened(path) for path in sys.argv[1:]]",
+    },
+}
+"""What stands in `PROGRAM`, by the kind of the inputs."""
 
 
 def write_verify(folder: Path, run: Run) -> None:
     """Write verify.py and the modules that it runs."""
-    (folder / VERIFY).write_text(VERIFY_TEXT.format(package=package_of(run)), encoding="utf-8")
+    (folder / VERIFY).write_text(VERIFY_TEXT.format(package=package_of(run), largest=MAX_MANIFEST_BYTES), encoding="utf-8")
     (folder / VERIFY_MODULES).write_bytes(build_pyz(EDGE, [MODULES[run.runtime]]))
 
 
-def write_predict(folder: Path, run: Run) -> None:
-    """Write predict.py, which runs the graph as it was measured."""
+def write_predict(folder: Path, run: Run, kind: str) -> None:
+    """Write predict.py, which runs the graph as it was measured. kind: of the inputs, as preprocessing.json has it"""
     load = runtime_module(run.runtime).loading_source(run.precision, run.threads, run.provider)
-    text = PREDICT_TEXT.format(package=package_of(run), runtime=run.runtime, load=load, graph=GRAPH_FILES[run.runtime].names[0])
+    text = PROGRAM.format(
+        package=package_of(run),
+        runtime=run.runtime,
+        load=load,
+        graphs=GRAPH_FILES[run.runtime].names,
+        schema=SCHEMA_VERSION,
+        **PROGRAMS[kind],
+    )
     (folder / PREDICT).write_text(text, encoding="utf-8")

@@ -8,27 +8,46 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from instatune_deploy.archives import unpack
-from instatune_deploy.artifact.checks import Check, Report, checked
+from instatune_deploy.artifact.checks import Check, Report, checked, latency_limits
 from instatune_deploy.artifact.manifest import Manifest, read_manifest
 from instatune_deploy.artifact.remeasure import remeasure
 from instatune_deploy.config import TimingSettings
 from instatune_deploy.devices.deployment import Deployment, Measurement
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.profile import Device
+from instatune_deploy.errors import UserError
 
 Remeasure = Callable[[Path, Deployment, str, TimingSettings], Measurement]
 
 
 @contextmanager
 def opened(artifact: Path) -> Iterator[Path]:
-    """The folder of an artifact; of a zip file, one where it was unpacked for as long as this is open. ``BadInput`` for an
-    archive that cannot be read, or is not safe: names that lead outside, links, too large."""
+    """The folder of an artifact; of a zip file, one where it was unpacked for as long as this is open; errors name the file.
+
+    ``BadInput`` for a file that cannot be read, or is not safe: names that lead outside, links, too large.
+    """
     if artifact.is_dir() or not artifact.exists():
         yield artifact
         return
     with tempfile.TemporaryDirectory() as scratch:
-        unpack(artifact, Path(scratch) / "artifact")
-        yield Path(scratch) / "artifact"
+        folder = Path(scratch) / "artifact"
+        unpack(artifact, folder)
+        # `zip -r` keeps the folder that the artifact stands in
+        inside = list(folder.iterdir())
+        if len(inside) == 1 and inside[0].is_dir():
+            folder = inside[0]
+        try:
+            yield folder
+        except UserError as error:
+            error.message = error.message.replace(str(folder), str(artifact))
+            error.args = (error.message,)
+            raise
+
+
+def verify_path(artifact: Path, device: Device | None = None) -> Report:
+    """`verify` for the folder of an artifact or a zip file of it; report and errors name what was given."""
+    with opened(artifact) as folder:
+        return verify(folder, device=device).named(artifact)
 
 
 def verify(folder: Path, remeasure: Remeasure = remeasure, device: Device | None = None) -> Report:
@@ -38,6 +57,9 @@ def verify(folder: Path, remeasure: Remeasure = remeasure, device: Device | None
     measured by its protocol; else by the manifest's. ``remeasure`` is replaced in tests.
     """
     manifest = read_manifest(folder)
+    if device is not None and manifest.budget is not None:
+        for statistic in latency_limits(manifest.budget):
+            device = device.judged_by(statistic)  # type: ignore[arg-type]
     name, timing = (manifest.device, manifest.timing) if device is None else (device.name, device.timing)
 
     def anew() -> Measurement:
@@ -54,8 +76,9 @@ def _check_device(manifest: Manifest, device: Device) -> Check:
     if deployment.run not in device.runs:
         runs = "; ".join(map(str, device.runs))
         return Check("device", False, f"'{device.name}' runs {runs}, and the artifact is of {deployment.run}{made_for}")
-    # rows that are never longer than a device's shape have a shape of their own
-    if deployment.batch_size != device.batch_size or deployment.sequence_length > device.sequence_length:
+    # rows that are never longer than a device's shape have a shape of their own; images have that of the network
+    texts = all(len(shape) == 2 for shape in manifest.input_shapes.values())
+    if deployment.batch_size != device.batch_size or (texts and deployment.sequence_length > device.sequence_length):
         its = f"batch {device.batch_size}, {device.sequence_length} tokens"
         has = f"batch {deployment.batch_size}, {deployment.sequence_length} tokens"
         return Check("device", False, f"'{device.name}' has {its}, and the artifact {has}{made_for}")

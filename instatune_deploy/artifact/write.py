@@ -2,9 +2,9 @@
 
     with draft(target, deployment) as artifact:
         artifact.add_graph(graph)
-        artifact.add_preprocessing(config, tokenizer)
-        artifact.add_predict(tokenizer, inputs, labels)
-        artifact.add_samples(samples, texts)
+        artifact.add_preprocessing(config, task.save)
+        artifact.add_predict(task.described(artifact.folder, inputs, size), labels)
+        artifact.add_samples(samples, task.samples("test", rows, artifact.folder))
         parity = artifact.prove_parity()
         measurement = artifact.remeasure(device.name, device.timing)
         artifact.finish(Manifest(...))
@@ -14,10 +14,10 @@ A block that is left without `finish`, by an error most of all, leaves nothing b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from instatune_deploy.artifact.card import write_card
 from instatune_deploy.artifact.graph_files import write_graph
@@ -35,15 +35,8 @@ from instatune_deploy.files import whole_folder, write_json
 
 if TYPE_CHECKING:
     import onnx
-    from transformers import PreTrainedTokenizerBase
 
-SAMPLE_TEXTS = "samples.json"
-
-
-class Preprocessor(Protocol):
-    """A Hugging Face tokenizer or image processor."""
-
-    def save_pretrained(self, save_directory: str) -> Any: ...
+SAMPLE_ROWS = "samples.json"
 
 
 class Draft:
@@ -59,25 +52,24 @@ class Draft:
         """Write the graph as the deployment's runtime reads it: standard operators for OpenVINO, fused for ONNX Runtime."""
         write_graph(model, self._deployment.runtime, self._deployment.precision, self.folder)
 
-    def add_preprocessing(self, config: dict[str, Any], preprocessor: Preprocessor) -> None:
-        """Write config.json (``config`` is what `PretrainedConfig.to_dict` gives) and the preprocessor's own files."""
-        preprocessor.save_pretrained(str(self.folder))
+    def add_preprocessing(self, config: dict[str, Any], save: Callable[[Path], None]) -> None:
+        """Write config.json (``config`` is what `PretrainedConfig.to_dict` gives) and, by ``save``, the preprocessor's files."""
+        save(self.folder)
         write_json(self.folder / "config.json", config)
 
-    def add_predict(self, tokenizer: PreTrainedTokenizerBase, inputs: Sequence[str], labels: Sequence[str]) -> None:
-        """Write preprocessing.json and predict.py, where the tokenizer can be described; `add_preprocessing` comes before."""
-        deployment = self._deployment
-        shape = deployment.batch_size, deployment.sequence_length
-        if write_preprocessing(self.folder, tokenizer, inputs, *shape, labels):
-            write_predict(self.folder, deployment.run)
+    def add_predict(self, described: Mapping[str, Any] | None, labels: Sequence[str]) -> None:
+        """Write preprocessing.json and predict.py of what `Task.described` says; neither where it says nothing."""
+        if described is not None:
+            write_preprocessing(self.folder, described, self._deployment.batch_size, labels)
+            write_predict(self.folder, self._deployment.run, described["kind"])
 
-    def add_samples(self, samples: Samples, texts: Sequence[str] | None = None) -> None:
-        """Write samples.npz, and samples.json with the texts that they were made of."""
+    def add_samples(self, samples: Samples, rows: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Write samples.npz, and samples.json with what they were made of, as a person sees it (`Task.samples`)."""
         samples.write(self.folder)
         self._samples = samples
-        if texts is not None:
-            rows = [{"text": text, "logits": row} for text, row in zip(texts, samples.logits.tolist(), strict=True)]
-            write_json(self.folder / SAMPLE_TEXTS, rows)
+        if rows is not None:
+            told = [{**row, "logits": logits} for row, logits in zip(rows, samples.logits.tolist(), strict=True)]
+            write_json(self.folder / SAMPLE_ROWS, told)
 
     def prove_parity(self) -> Parity:
         """Compare the written graph with the samples' logits; ``VerificationFailed`` when it is another network."""
@@ -111,6 +103,13 @@ class Draft:
         self.finished = True
 
 
+def check_target(target: Path) -> None:
+    """``BadInput`` when ``target`` holds something that is no artifact and would be lost."""
+    with clear_os_errors(f"cannot write {target}"):
+        if target.exists() and not (target / FILE_NAME).is_file() and not (target.is_dir() and not any(target.iterdir())):
+            raise BadInput(f"cannot write {target}: it exists and is no artifact; move it away or choose another output folder")
+
+
 @contextmanager
 def draft(target: Path, deployment: Deployment) -> Iterator[Draft]:
     """A draft that becomes the folder ``target`` when the block ends and it is finished.
@@ -118,9 +117,7 @@ def draft(target: Path, deployment: Deployment) -> Iterator[Draft]:
     ``BadInput`` when the disk is full, the folder cannot be written, or ``target`` holds something that is no artifact and
     would be lost. RuntimeError when the block ends well without `Draft.finish`.
     """
-    with clear_os_errors(f"cannot write {target}"):
-        if target.exists() and not (target / FILE_NAME).is_file() and not (target.is_dir() and not any(target.iterdir())):
-            raise BadInput(f"cannot write {target}: it exists and is no artifact; move it away or choose another output folder")
+    check_target(target)
     with whole_folder(target) as folder:
         artifact = Draft(folder, deployment)
         yield artifact

@@ -39,6 +39,7 @@ class Device:
     runs:            what the host can run, in the profile's order; at least one
     skipped:         what it cannot, and why
     sequence_length: tokens of one input
+    image_size:      pixels of an image's edge; None where inputs are no images
     statistic:       the latency that a budget without a percentile means
     timing:          the measuring protocol
     """
@@ -52,6 +53,17 @@ class Device:
     timing: TimingSettings
     settings: ProfileSettings
     host: Host
+    image_size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Of one input: pixels of an image's edge, tokens of anything else."""
+        return self.sequence_length if self.image_size is None else self.image_size
+
+    @property
+    def size_text(self) -> str:
+        """For people."""
+        return f"{self.sequence_length} tokens" if self.image_size is None else f"{self.image_size} x {self.image_size} px"
 
     def judged_by(self, statistic: Statistic) -> Device:
         """The same with a protocol of enough runs to say, with confidence, what ``statistic`` stays below."""

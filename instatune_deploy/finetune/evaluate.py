@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from instatune_deploy.finetune.precision import own_precision
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.tasks.text_classification import accuracy
-from instatune_deploy.tasks.text_inputs import length_batches, pad
 
 BATCH_SIZE = 16
 """The fastest of 8 to 128 on a CPU: the less is padded, the better."""
@@ -63,24 +62,20 @@ def evaluating(network: SuperNetwork, architecture: Architecture) -> Iterator[No
 
 
 class Evaluator:
-    """Accuracy of any sub-network on the same rows, which are tokenised and padded once.
+    """Accuracy of any sub-network on the same rows, which are made ready once.
 
-    Rows are batched by length, so little is computed for padding; the sub-network is run in place, in float32. What was
-    computed is remembered as long as the weights are the same.
+    The sub-network is run in place, in float32. What was computed is remembered as long as the weights are the same.
     """
 
     def __init__(
-        self, network: SuperNetwork, rows: Mapping[str, Sequence[Sequence[int]]], labels: np.ndarray, tokenizer: Any
+        self, network: SuperNetwork, batches: Iterable[tuple[np.ndarray, Mapping[str, np.ndarray]]], labels: np.ndarray
     ) -> None:
-        """rows: what `tasks.text_inputs.tokenize` gives; labels: (rows,)."""
+        """batches: row numbers and inputs, as `Task.batches` gives them, in batches of `BATCH_SIZE` best; labels: (rows,)."""
         self.network = network
         self.labels = labels
-        lengths = [len(ids) for ids in rows["input_ids"]]
-        self.batches = []
-        for indices in length_batches(lengths, BATCH_SIZE):
-            part = {name: [values[index] for index in indices] for name, values in rows.items()}
-            arrays = pad(part, max(lengths[index] for index in indices), tokenizer)
-            self.batches.append((indices, {name: torch.from_numpy(array) for name, array in arrays.items()}))
+        self.batches = [
+            (indices, {name: torch.from_numpy(array) for name, array in arrays.items()}) for indices, arrays in batches
+        ]
         self._logits = Remembered(network, lambda architecture: self._compute(architecture))
 
     def evaluate(self, architectures: Iterable[Architecture]) -> dict[Architecture, float]:

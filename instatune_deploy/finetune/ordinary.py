@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def finetune_ordinary(
     model: PreTrainedModel,
     settings: FinetuneSettings,
     rows: Sequence[dict[str, Any]],
-    tokenizer: Any,
+    collate: Callable[[list[Any]], Any],
     folder: Path,
     seed: int,
     bf16: bool,
@@ -33,5 +33,5 @@ def finetune_ordinary(
 
     A model that a super-network gave (`SuperNetwork.extract`) may be trained too. Arguments as in `Training`.
     """
-    training = Training(settings, rows, tokenizer, folder, seed, bf16, report, log_folder)
+    training = Training(settings, rows, collate, folder, seed, bf16, report, log_folder)
     return training.run(OrdinaryTrainer(model, **training.arguments()))

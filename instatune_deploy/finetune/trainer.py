@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def finetune(
     space: SearchSpace,
     settings: FinetuneSettings,
     rows: Sequence[dict[str, Any]],
-    tokenizer: Any,
+    collate: Callable[[list[Any]], Any],
     folder: Path,
     seed: int,
     bf16: bool,
@@ -40,6 +40,6 @@ def finetune(
 
     Arguments as in `Training`, and the teacher as in `SuperNetworkMixin`.
     """
-    training = Training(settings, rows, tokenizer, folder, seed, bf16, report, log_folder)
+    training = Training(settings, rows, collate, folder, seed, bf16, report, log_folder)
     trainer = PipelineTrainer(network, space=space, settings=settings, teacher=teacher, **training.arguments())
     return training.run(trainer)

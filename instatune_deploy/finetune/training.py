@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DataCollatorWithPadding, PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.utils import logging as transformers_logging
 
@@ -29,14 +29,15 @@ Log = list[dict[str, float]]
 class Training:
     """One training: what a Trainer needs beside the model.
 
-    rows:       tokenised, with ``labels``
+    rows:       as ``collate`` takes them, with ``labels``
+    collate:    makes a batch of tensors of rows
     folder:     of its checkpoints; a training found there is continued
     log_folder: of TensorBoard's files, or None for none
     """
 
     settings: FinetuneSettings
     rows: Sequence[dict[str, Any]]
-    tokenizer: Any
+    collate: Callable[[list[Any]], Any]
     folder: Path
     seed: int
     bf16: bool
@@ -77,7 +78,7 @@ class Training:
         return {
             "args": arguments,
             "train_dataset": self.rows,
-            "data_collator": DataCollatorWithPadding(self.tokenizer),
+            "data_collator": self.collate,
             "callbacks": callbacks,
         }
 

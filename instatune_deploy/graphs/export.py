@@ -24,7 +24,9 @@ from instatune_deploy.supernet.network import SuperNetwork, layers_path
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 PREFIX = "network"
-EXAMPLE = (2, 3)
+ROWS, TOKENS = 2, 3
+"""Of an example for open shapes: the exporter takes a size of one for a constant, and one that a buffer has too for that
+buffer's."""
 
 
 def export_model(model: Any, inputs: dict[str, torch.Tensor]) -> onnx.ModelProto:
@@ -36,9 +38,10 @@ def export_model(model: Any, inputs: dict[str, torch.Tensor]) -> onnx.ModelProto
 def export_template(network: SuperNetwork, inputs: dict[str, torch.Tensor], open_shapes: bool = False) -> Template:
     """Export the full network once; `graphs.carve` makes every architecture's graph from it, without PyTorch.
 
-    inputs:      example inputs, (batch, tokens) int64 each; the graph keeps these shapes
-    open_shapes: leave batch and tokens open instead: any batch, as many tokens as the network has positions for. To
-                 evaluate with; what is timed and handed over has static shapes
+    inputs:      example inputs, (batch, tokens) int64 each, or (batch, channels, height, width) of images; the graph keeps
+                 these shapes
+    open_shapes: leave batch and tokens open instead: any batch, as many tokens as the network has positions for; of images
+                 the batch alone. To evaluate with; what is timed and handed over has static shapes
     """
     shape, family = network.shape, network.family
     model = network.extract(shape.full())
@@ -75,15 +78,18 @@ def _export(model: Any, inputs: dict[str, torch.Tensor], boundaries: int, open_s
     # the plain formula: fused attention of PyTorch exports with guards against rows without any token
     model.set_attn_implementation("eager")
     if open_shapes:
-        # the exporter takes a size of one for a constant, and one that a buffer has too for that buffer's
-        inputs = {name: value.new_ones(EXAMPLE) for name, value in inputs.items()}
-        sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+        batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
+        sizes = {name: {0: batch, 1: tokens} if value.dim() == 2 else {0: batch} for name, value in inputs.items()}
+        inputs = {
+            name: value.new_ones((ROWS, TOKENS) if value.dim() == 2 else (ROWS, *value.shape[1:]))
+            for name, value in inputs.items()
+        }
     names = ["logits", *(f"boundary_{index}" for index in range(boundaries))]
     with _quiet():
         program = torch.onnx.export(
             _Logits(model, boundaries),
             (inputs, {}),  # a dictionary that comes last would be taken for keyword arguments
-            dynamic_shapes=(dict.fromkeys(inputs, sizes),) if open_shapes else None,
+            dynamic_shapes=(sizes,) if open_shapes else None,
             dynamo=True,
             optimize=True,
             verbose=False,

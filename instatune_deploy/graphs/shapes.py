@@ -7,7 +7,7 @@ from collections.abc import Collection
 import onnx
 
 AXES = ("batch", "tokens")
-"""Of every input, in this order, as the open export names them."""
+"""Of every input of tokens, in this order, as the open export names them; of images the batch alone."""
 
 
 def with_open(model: onnx.ModelProto, opened: Collection[str], sizes: dict[str, int]) -> onnx.ModelProto:

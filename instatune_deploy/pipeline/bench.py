@@ -18,14 +18,17 @@ from instatune_deploy.devices.runtimes.modules import version_for
 from instatune_deploy.devices.store import MeasurementStore
 from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput, clear_os_errors
-from instatune_deploy.pipeline.evaluate import CannotEvaluate
+from instatune_deploy.pipeline.evaluate import CannotEvaluate, in_batches, of_one_size
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.supernet import Supernet, narrow_weights
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.tasks.base import Task
+from instatune_deploy.tasks.tables import SPLITS, Split
 
 if TYPE_CHECKING:
     import onnx
 
+    from instatune_deploy.devices.runtimes.base import Session
     from instatune_deploy.graphs.carved import Carved
     from instatune_deploy.graphs.template import Template
     from instatune_deploy.graphs.variants import Variant
@@ -71,6 +74,11 @@ class Bench:
     laboratory: Laboratory
     told: tuple[str, ...] = ()
     _templates: dict[tuple[Variant, bool], Template] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """What the network has learned."""
+        return self.inputs.task
 
     @property
     def store(self) -> MeasurementStore:
@@ -123,12 +131,12 @@ class Bench:
             self.laboratory.measured_again.add(measurement.key)
         return measurement
 
-    def accuracy(self, architecture: Architecture, run: Run, split: str) -> float:
+    def accuracy(self, architecture: Architecture, run: Run, split: Split) -> float:
         """Share of a split's rows that the sub-network's graph, in the run's runtime and precision, classifies right."""
         kept = self._kept(architecture, run, split)
         if kept is None:
             kept = self._evaluate(architecture, run, split)
-            where = {"split": split, "rows": self._rows(split), "how": self._how(run, split)}
+            where = {"split": split, "rows": self.task.counts[split], "how": self._how(run, split)}
             self.store.add_accuracy(self.supernet.weights, architecture, accuracy=kept, **where)  # type: ignore[arg-type]
         return kept
 
@@ -162,18 +170,19 @@ class Bench:
 
     @cached_property
     def example(self) -> dict[str, np.ndarray]:
-        """One batch of real validation rows at the device's shape: (batch_size, sequence_length) int64 each."""
-        rows = self.rows("validation", self.device.batch_size)
+        """One batch of real validation rows at the device's shape, (batch_size, ...) each."""
         # a batch larger than the validation rows repeats them
-        again = np.arange(self.device.batch_size) % len(rows["input_ids"])
-        return {name: values[again] for name, values in rows.items()}
+        again = np.arange(self.device.batch_size) % self.task.counts["validation"]
+        return self.task.arrays("validation", self.device.size, again.tolist())
 
-    def rows(self, split: str, count: int | None = None) -> dict[str, np.ndarray]:
-        """The first rows of a split, padded to the device's shape, (count, sequence_length) each; all for None."""
-        from instatune_deploy.tasks.text_inputs import pad
+    def rows(self, split: Split, count: int | None = None) -> dict[str, np.ndarray]:
+        """The first rows of a split at the device's shape, (count, ...) each; all for None."""
+        most = self.task.counts[split]
+        return self.task.arrays(split, self.device.size, range(most if count is None else min(count, most)))
 
-        tokens, _ = self._tokens(split)
-        return pad({name: values[:count] for name, values in tokens.items()}, self.device.sequence_length, self.inputs.tokenizer)
+    def logits(self, session: Session, split: Split) -> np.ndarray:
+        """(rows, classes) float32 of a graph of the device's shape."""
+        return in_batches(session, of_one_size(self.task, split, self.device.size, self.device.batch_size))
 
     def _found(self, architecture: Architecture, run: Run) -> Measurement | None:
         """What the store knows, on the host's nominal speed of today."""
@@ -197,46 +206,30 @@ class Bench:
         """Whether it was measured without one of the figures that every measurement must have."""
         return measurement is not None and any(getattr(measurement, name) is None for name in self.told)
 
-    def _kept(self, architecture: Architecture, run: Run, split: str) -> float | None:
+    def _kept(self, architecture: Architecture, run: Run, split: Split) -> float | None:
         return self.store.find_accuracy(
-            self.supernet.weights, architecture, split=split, rows=self._rows(split), how=self._how(run, split)
+            self.supernet.weights, architecture, split=split, rows=self.task.counts[split], how=self._how(run, split)
         )
 
-    def _tokens(self, split: str) -> tuple[dict[str, list[list[int]]], np.ndarray]:
-        """Rows of a split and their labels, tokenised once: every candidate is run over them."""
-        if split not in self._tokenised:
-            self._tokenised[split] = self.inputs.tokens(split, self.device.sequence_length)
-        return self._tokenised[split]
-
     @cached_property
-    def _tokenised(self) -> dict[str, tuple[dict[str, list[list[int]]], np.ndarray]]:
-        return {}
+    def _rows_keys(self) -> dict[Split, str]:
+        """Of rows and labels: a label that was mended makes another accuracy."""
+        return {split: self.task.rows_key(split)[:8] for split in SPLITS[1:]}
 
-    @cached_property
-    def _rows_digests(self) -> dict[str, str]:
-        """Of texts and labels: a label that was mended makes another accuracy."""
-        data = self.inputs.data
-        return {split: digest([data.texts[split], data.labels[split].tolist()])[:8] for split in ("validation", "test")}  # type: ignore[index]
-
-    def _rows(self, split: str) -> int:
-        return len(self.inputs.data.labels[split])  # type: ignore[index]
-
-    def _how(self, run: Run, split: str) -> str:
+    def _how(self, run: Run, split: Split) -> str:
         """What computed an accuracy; threads make no difference to it."""
-        how = [f"{run.runtime} {version_for(run)} {run.provider} {run.precision}", f"{self.device.sequence_length} tokens"]
-        how.append(f"rows {self._rows_digests[split]}")
+        how = [f"{run.runtime} {version_for(run)} {run.provider} {run.precision}", self.device.size_text]
+        how.append(f"rows {self._rows_keys[split]}")
         if self._variant(run).quantised is not None:
             how += [f"nncf {version('nncf')}", "narrow" if narrow_weights(self.device.host) else "wide"]
         if run.precision == "int8-dynamic":  # activations are quantised over the whole batch
             how.append(f"batch {self.device.batch_size}")
         return ", ".join(how)
 
-    def _evaluate(self, architecture: Architecture, run: Run, split: str) -> float:
-        from instatune_deploy.artifact.parity import run_rows
-        from instatune_deploy.pipeline.evaluate import in_batches_of_like_length, opened
+    def _evaluate(self, architecture: Architecture, run: Run, split: Split) -> float:
+        from instatune_deploy.pipeline.evaluate import opened
         from instatune_deploy.tasks.text_classification import accuracy
 
-        tokens, labels = self._tokens(split)
         variant = self._variant(run)
         # quantised graphs have the shapes they were calibrated at; the others are as accurate with less padding, and quicker
         open_shapes = variant.quantised is None and run.provider == "cpu"
@@ -245,10 +238,10 @@ class Bench:
         threads = self.device.host.cores if run.runtime == "onnxruntime" else run.threads
         with opened(graph, run._replace(threads=threads)) as session:
             if open_shapes:
-                logits = in_batches_of_like_length(session, tokens, EVALUATION_BATCH, self.inputs.tokenizer)
+                logits = in_batches(session, self.task.batches(split, self.device.size, EVALUATION_BATCH))
             else:
-                logits = run_rows(session, self.rows(split), self.device.batch_size)
-        return accuracy(logits, labels)
+                logits = self.logits(session, split)
+        return accuracy(logits, self.task.labels[split])
 
     @staticmethod
     def _carved(template: Template, architecture: Architecture, run: Run) -> Carved:
@@ -276,7 +269,7 @@ class Bench:
         """Real training rows at the device's shape."""
         batch = self.device.batch_size
         rows = self.rows("train", CALIBRATION_ROWS)
-        count = len(rows["input_ids"])
+        count = len(next(iter(rows.values())))
         # batches of the graph's own size; the last one is filled up from the start
         starts = range(0, count, batch)
         return [{name: values[np.arange(start, start + batch) % count] for name, values in rows.items()} for start in starts]

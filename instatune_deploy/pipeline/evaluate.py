@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,8 @@ from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.base import Graph, RunFailed, Session
 from instatune_deploy.devices.runtimes.registry import open_session, refusals_are_bad_input
 from instatune_deploy.errors import UserError
+from instatune_deploy.tasks.base import Arrays, Task
+from instatune_deploy.tasks.tables import Split
 
 
 class CannotEvaluate(UserError):
@@ -29,23 +30,22 @@ def opened(graph: Graph, run: Run) -> Iterator[Session]:
         raise CannotEvaluate(f"the accuracy in {run} cannot be computed: {error}") from error
 
 
-def in_batches_of_like_length(
-    session: Session, tokens: Mapping[str, Sequence[Sequence[int]]], batch_size: int, tokenizer: Any
-) -> np.ndarray:
-    """(rows, classes) float32, in the order of the rows; for a graph with open shapes.
-
-    tokens: what `tasks.text_inputs.tokenize` gives. Rows are batched by length, so little is computed for padding.
-    """
-    from instatune_deploy.tasks.text_inputs import length_batches, pad
-
-    lengths = [len(ids) for ids in tokens["input_ids"]]
+def in_batches(session: Session, batches: Iterable[tuple[np.ndarray, Arrays]]) -> np.ndarray:
+    """(rows, classes) float32, in the order of the rows. batches: row numbers and inputs, as `Task.batches` gives them"""
     parts, order = [], []
-    # the longest first: what a runtime allocates for them serves all others
-    for indices in reversed(length_batches(lengths, batch_size)):
-        part = {name: [values[index] for index in indices] for name, values in tokens.items()}
-        parts.append(session.run(pad(part, max(lengths[index] for index in indices), tokenizer))[LOGITS])
+    for indices, inputs in batches:
+        # a graph of one shape is given more rows than are asked for at the end
+        parts.append(session.run(inputs)[LOGITS][: len(indices)])
         order.append(indices)
     return _in_order(np.concatenate(parts), np.concatenate(order))
+
+
+def of_one_size(task: Task, split: Split, size: int, batch_size: int) -> Iterator[tuple[np.ndarray, Arrays]]:
+    """Every row of a split once, in their order, in batches of exactly ``batch_size``: the last row is repeated at the end."""
+    count = task.counts[split]
+    for start in range(0, count, batch_size):
+        rows = np.minimum(np.arange(start, start + batch_size), count - 1)
+        yield rows[: count - start], task.arrays(split, size, rows.tolist())
 
 
 def _in_order(logits: np.ndarray, order: np.ndarray) -> np.ndarray:

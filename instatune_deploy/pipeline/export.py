@@ -20,7 +20,9 @@ from instatune_deploy.pipeline.objectives import latency_ms
 from instatune_deploy.pipeline.picture import draw_search
 from instatune_deploy.pipeline.results import NEAREST, SearchResult, lines_of, nearest_to, ranked
 from instatune_deploy.pipeline.search import Searcher
+from instatune_deploy.pipeline.training import packages_of, versions_of
 from instatune_deploy.tasks.references import is_on_hub
+from instatune_deploy.tasks.tables import SPLITS, Split
 from instatune_deploy.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -150,13 +152,13 @@ def _make(
         small = bench.supernet.network.extract(point.architecture)
         artifact.add_graph(bench.finished_graph(point.architecture, point.run, opened))
         _check_size(searcher, artifact, deployment)
-        artifact.add_preprocessing(small.config.to_dict(), bench.inputs.tokenizer)
-        artifact.add_predict(bench.inputs.tokenizer, [*bench.example], bench.inputs.data.label_names)
-        artifact.add_samples(_samples(bench, small), bench.inputs.data.texts["test"][:SAMPLE_ROWS])
+        artifact.add_preprocessing(small.config.to_dict(), bench.task.save)
+        artifact.add_predict(bench.task.described(artifact.folder, [*bench.example], device.size), bench.task.label_names)
+        artifact.add_samples(_samples(bench, small), bench.task.samples("test", SAMPLE_ROWS, artifact.folder))
         parity = artifact.prove_parity()
         terminal.result(f"parity with PyTorch: {parity}")
-        measured, accuracy = [_measured_again(searcher, artifact)], {}
-        for split in ("validation", "test"):
+        measured, accuracy = [_measured_again(searcher, artifact)], dict[str, float]()
+        for split in SPLITS[1:]:
             accuracy[split] = _shipped_accuracy(bench, artifact, deployment, split)
             if split == "validation":
                 _compare(searcher, point, accuracy[split], terminal)
@@ -237,16 +239,15 @@ def _samples(bench: Bench, small: Any) -> Any:
     return Samples(inputs, logits.float().numpy())
 
 
-def _shipped_accuracy(bench: Bench, artifact: Draft, deployment: Deployment, split: str) -> float:
+def _shipped_accuracy(bench: Bench, artifact: Draft, deployment: Deployment, split: Split) -> float:
     """Accuracy of the finished files, in their runtime and precision, on every row of a split."""
     from instatune_deploy.artifact.graph_files import GRAPH_FILES
-    from instatune_deploy.artifact.parity import run_rows
     from instatune_deploy.pipeline.evaluate import opened
     from instatune_deploy.tasks.text_classification import accuracy
 
     with opened(GRAPH_FILES[deployment.runtime].path(artifact.folder), deployment.run) as session:
-        logits = run_rows(session, bench.rows(split), deployment.batch_size)
-    return accuracy(logits, bench.inputs.data.labels[split])  # type: ignore[index]
+        logits = bench.logits(session, split)
+    return accuracy(logits, bench.task.labels[split])
 
 
 def _manifest(
@@ -278,7 +279,7 @@ def _manifest(
         base_model=settings.model.reference,
         base_model_on_hub=is_on_hub(settings.model.reference),
         license=license_of(bench.inputs.model_folder),
-        labels=bench.inputs.data.label_names,
+        labels=bench.task.label_names,
         device=device.name,
         statistic=statistic,
         budget=budget
@@ -297,6 +298,7 @@ def _manifest(
         provider=point.run.provider,  # type: ignore[arg-type]
         threads=point.run.threads,
         batch_size=device.batch_size,
+        sequence_length=device.sequence_length,
         input_shapes={name: list(values.shape) for name, values in bench.example.items()},
         open_axes=list(opened),
         architecture=point.architecture,
@@ -305,8 +307,8 @@ def _manifest(
         accuracy=manifests.Accuracy(**accuracy, searched=point.accuracy),
         data=manifests.Data(
             reference=settings.data.reference,
-            key=bench.inputs.data.key,
-            rows={split: len(rows) for split, rows in bench.inputs.data.texts.items()},
+            key=bench.task.key,
+            rows=dict(bench.task.counts),
         ),
         vocabulary=bench.inputs.vocabulary and manifests.Vocabulary(**asdict(bench.inputs.vocabulary)),
         baseline=manifests.Baseline(
@@ -341,9 +343,8 @@ def _took(measurement: Measurement, statistic: Statistic) -> float:
 
 
 def _export_key(searcher: Searcher, opened: tuple[str, ...]) -> str:
-    from instatune_deploy.artifact.manifest import installed_versions
-
-    return digest([searcher.key(), installed_versions(), ARTIFACT_REVISION, *opened])[:16]
+    packages = ["torch", "transformers", "onnx", "onnxscript", *packages_of(searcher.device.runs)]
+    return digest([searcher.key(), versions_of(*packages), ARTIFACT_REVISION, *opened])[:16]
 
 
 def _reusable(searcher: Searcher, target: Path, candidates: list[Point], opened: tuple[str, ...]) -> Exported | None:

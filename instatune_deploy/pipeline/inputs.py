@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from instatune_deploy.config import TRAIN_TEACHER, PipelineSettings
+from instatune_deploy.devices.profile import Device
 from instatune_deploy.digests import digest, folder_sha256
 from instatune_deploy.errors import BadInput
 from instatune_deploy.resources import find_resource
+from instatune_deploy.tasks.base import PIXELS, Task
 from instatune_deploy.tasks.references import check_model_folder, resolve
-from instatune_deploy.tasks.text_classification import TextData, load_rows
-from instatune_deploy.tasks.text_inputs import load_tokenizer, tokenize
+from instatune_deploy.tasks.registry import load_task
+from instatune_deploy.tasks.text_inputs import load_tokenizer
+from instatune_deploy.tasks.text_task import TextTask
 from instatune_deploy.yamlfile import load_yaml
 
 TRIM_REVISION = 1
@@ -47,7 +47,7 @@ class PipelineInputs:
 
     settings: PipelineSettings
     model_folder: Path
-    data: TextData
+    task: Task
     vocabulary: Vocabulary | None = None
 
     @cached_property
@@ -55,14 +55,11 @@ class PipelineInputs:
         """Of every file of the checkpoint."""
         return folder_sha256(self.model_folder)
 
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The checkpoint's own."""
-        return load_tokenizer(self.model_folder)
-
-    def tokens(self, split: str, length: int) -> tuple[dict[str, list[list[int]]], np.ndarray]:
-        """Rows of a split as `tasks.text_inputs.tokenize` gives them, cut to ``length`` tokens, and their labels."""
-        return tokenize(self.data.texts[split], self.tokenizer, length), self.data.labels[split]  # type: ignore[index]
+    def on(self, device: Device) -> Device:
+        """The device at the shape of the task's rows: its inputs are no larger than those that were trained on."""
+        size = self.task.size_on(device.sequence_length)
+        pixels = size if self.task.unit == PIXELS else None
+        return replace(device, sequence_length=self.task.tokens(size), image_size=pixels)
 
 
 def load_pipeline(name: str) -> PipelineSettings:
@@ -87,23 +84,22 @@ def load_inputs(settings: PipelineSettings, work: Path | None = None) -> Pipelin
         raise BadInput(
             f"{folder}: model type '{config.model_type}' is for {family.task}, and the pipeline's task is {settings.task}"
         )
-    usable = family.positions(config)
-    if settings.data.max_length > usable:
-        raise BadInput(f"data.max_length: {settings.data.max_length} tokens are more than the model has positions ({usable})")
-    inputs = PipelineInputs(settings, folder, load_rows(settings.data))
-    # what is wrong with the tokenizer is found before the training, not in it
-    if len(inputs.tokenizer) > config.vocab_size:
-        raise BadInput(f"{folder}: the tokenizer knows {len(inputs.tokenizer)} tokens, the model only {config.vocab_size}")
-    rows, step = len(inputs.data.texts["train"]), settings.finetune.batch_size * settings.finetune.gradient_accumulation_steps
+    task = load_task(settings, folder, config, family.positions)
+    inputs = PipelineInputs(settings, folder, task)
+    rows, step = task.counts["train"], settings.finetune.batch_size * settings.finetune.gradient_accumulation_steps
     if rows < step:
         raise BadInput(
             f"{rows} training rows are fewer than one batch; set finetune.batch_size times "
             f"finetune.gradient_accumulation_steps below {step} or give more data"
         )
-    return _trimmed(inputs, work) if model.trim_vocabulary else inputs
+    if not model.trim_vocabulary:
+        return inputs
+    if not isinstance(task, TextTask):
+        raise BadInput(f"model.trim_vocabulary: {settings.task} has no vocabulary; leave it out")
+    return _trimmed(inputs, task, work)
 
 
-def _trimmed(inputs: PipelineInputs, work: Path | None) -> PipelineInputs:
+def _trimmed(inputs: PipelineInputs, task: TextTask, work: Path | None) -> PipelineInputs:
     """The same with a checkpoint that has the tokens of the training rows only; made once."""
     from instatune_deploy.tasks.vocabulary import differing, trim, used_tokens
 
@@ -113,14 +109,14 @@ def _trimmed(inputs: PipelineInputs, work: Path | None) -> PipelineInputs:
         )
     if work is None:
         raise BadInput("model.trim_vocabulary: this command has no work folder to keep the smaller checkpoint in")
-    texts = inputs.data.texts
-    kept = used_tokens(texts["train"], inputs.tokenizer)
+    texts = task.data.texts
+    kept = used_tokens(texts["train"], task.tokenizer)
     target = work / "trimmed" / digest([TRIM_REVISION, inputs.model_sha256, sorted(kept)])[:16]
     if not target.is_dir():
         trim(inputs.model_folder, kept, target)
-    before, after = len(inputs.tokenizer), load_tokenizer(target)
-    changed = {split: differing(rows, inputs.tokenizer, after) for split, rows in texts.items()}
+    before, after = len(task.tokenizer), load_tokenizer(target)
+    changed = {split: differing(rows, task.tokenizer, after) for split, rows in texts.items()}
     if changed["train"][0] > 0:
         raise BadInput("model.trim_vocabulary: the training rows would be tokenised differently by this tokenizer; leave it out")
     vocabulary = Vocabulary(len(after), before, *changed["validation"], *changed["test"])
-    return PipelineInputs(inputs.settings, target, inputs.data, vocabulary)
+    return PipelineInputs(inputs.settings, target, replace(task, tokenizer=after), vocabulary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from instatune_deploy.budget import Budget
 from instatune_deploy.config import PipelineSettings
 from instatune_deploy.devices.store import open_store
-from instatune_deploy.errors import UserError, clear_os_errors
+from instatune_deploy.errors import BadInput, UserError, clear_os_errors
 from instatune_deploy.files import check_writable, write_text
 from instatune_deploy.pipeline.handover import Handover
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
@@ -68,10 +69,10 @@ class Job:
         """``BadInput`` for an unknown pipeline or device, one that this host does not serve, or an unwritable folder."""
         settings, matrix = load_pipeline_or_matrix(pipeline)
         if matrix is None:
-            targets = targets_of(devices, budget, handover, settings.data.max_length)
+            targets = targets_of(devices, budget, handover)
         else:
-            targets = targets_of_matrix(matrix, devices, budget, handover, settings.data.max_length)
-        handover.check(target.name for target in targets)
+            targets = targets_of_matrix(matrix, devices, budget, handover)
+        handover.check([target.name for target in targets])
         targets = [_told(target, settings, several=matrix is not None) for target in targets]
         check_writable(work)
         if targets:
@@ -143,6 +144,8 @@ class Job:
             # read now: its folder may be the one that is written to
             if gate is not None:
                 before = gate.before(target.name, alone=len(self.targets) == 1)
+                task = searcher.bench.task
+                gate.check_alike(before, self.settings.task, task.label_names, searcher.device.name)
             result = searched(searcher, self.work)
             say_if_full_fits(searcher, result)
             exported = export_stage(searcher, result, folder, self.terminal, self.handover.opened, compare)
@@ -176,19 +179,23 @@ class Job:
         """Stages supernet and finetune, and what they leave behind."""
         self.terminal.stage(f"model {self.settings.model.reference}")
         inputs = load_inputs(self.settings, self.work)
-        counts = ", ".join(f"{len(rows)} {split}" for split, rows in inputs.data.texts.items())
-        self.terminal.result(f"data {self.settings.data.reference}: {counts} rows; labels {', '.join(inputs.data.label_names)}")
+        counts = ", ".join(f"{count} {split}" for split, count in inputs.task.counts.items())
+        self.terminal.result(f"data {self.settings.data.reference}: {counts} rows; labels {', '.join(inputs.task.label_names)}")
+        for warning in inputs.task.warnings:
+            self.terminal.result(warning)
         if inputs.vocabulary is not None:
             self.terminal.result(f"vocabulary: {inputs.vocabulary}")
         from instatune_deploy.pipeline.supernet import finetune_stage
 
-        return inputs, finetune_stage(inputs, self.work, self.seed, self.terminal)
+        runs = max((len(device.runs) for device in self.devices), default=1)
+        return inputs, finetune_stage(inputs, self.work, self.seed, self.terminal, runs)
 
     def _each_target(self, stage: Callable[[Target, Searcher], object]) -> None:
         from instatune_deploy.devices.measure import Laboratory
 
         inputs, supernet = self.prepare()
         failures: list[UserError] = []
+        unforeseen: Exception | None = None
         several = self.matrix or len(self.targets) > 1
         with (
             open_store(self.work, self.store, create=True) as store,
@@ -205,6 +212,14 @@ class Job:
                     failures.append(error)
                     if several:
                         self.terminal.say(f"Error: {'target' if self.matrix else 'device'} {target.name}: {error.message}")
+                except Exception as error:  # what nobody foresaw must not cost the others their artifacts
+                    if not several:
+                        raise
+                    unforeseen = error
+                    self.builds.append(_failed(target, error, 0.0))
+                    self.terminal.say(f"Error: {target.name}: {traceback.format_exc()}")
+        if unforeseen is not None:
+            raise unforeseen
         if failures:
             worst = max(failures, key=lambda failure: failure.exit_code)
             if several:
@@ -218,9 +233,12 @@ class Job:
         from instatune_deploy.pipeline.bench import Bench
         from instatune_deploy.pipeline.search import Searcher
 
+        device = inputs.on(device)
+        if closed := [axis for axis in self.handover.opened if axis not in inputs.task.axes]:
+            raise BadInput(f"{self.settings.task}: the graph's {closed[0]} cannot be left open; of images only the batch can")
         runs = "; ".join(map(str, device.runs))
         called = "" if target.name == device.name else f"{target.name}, "
-        self.terminal.stage(f"{called}device {device.name}: {runs}; batch {device.batch_size}, {device.sequence_length} tokens")
+        self.terminal.stage(f"{called}device {device.name}: {runs}; batch {device.batch_size}, {device.size_text}")
         for skipped in device.skipped:
             self.terminal.result(f"{skipped.run} is left out: this host lacks {', '.join(skipped.missing)}")
         told = told_by_hosts(self.settings.search.objectives, target.budget)

@@ -66,7 +66,7 @@ def make_kit(job: Job, profile: ProfileSettings, output: Path, architectures: in
     The plan is kept in the work folder: that is how `devices.imports` knows what it asked for.
     """
     inputs, supernet = job.prepare()
-    device = elsewhere(profile, job.settings.data.max_length)
+    device = inputs.on(elsewhere(profile))
     with (
         tempfile.TemporaryDirectory(dir=job.work, prefix=".kit.") as scratch,
         # nothing is measured here: a bench only wants to have one
@@ -89,11 +89,8 @@ def make_kit(job: Job, profile: ProfileSettings, output: Path, architectures: in
     return Kit(path, plan)
 
 
-def elsewhere(profile: ProfileSettings, max_length: int) -> Device:
-    """The device of a profile with everything the profile would try; "all" threads are `ALL_CORES` until it is known there.
-
-    max_length: longest text of the data, in tokens
-    """
+def elsewhere(profile: ProfileSettings) -> Device:
+    """The device of a profile with everything the profile would try; "all" threads are `ALL_CORES` until it is known there."""
     given = profile.threads if isinstance(profile.threads, list) else [profile.threads]
     threads = list(dict.fromkeys(ALL_CORES if count == "all" else count for count in given))
     return Device(
@@ -101,7 +98,7 @@ def elsewhere(profile: ProfileSettings, max_length: int) -> Device:
         runs=tuple(Run(item.runtime, item.precision, count, item.provider) for item in profile.runs for count in threads),
         skipped=(),
         batch_size=profile.batch_size,
-        sequence_length=min(profile.sequence_length, max_length),
+        sequence_length=profile.sequence_length,
         statistic=profile.statistic,
         timing=profile.timing,
         settings=profile,

@@ -26,7 +26,7 @@ from instatune_deploy.pipeline.results import (
     ranked,
     upper_ms,
 )
-from instatune_deploy.pipeline.training import versions_of
+from instatune_deploy.pipeline.training import packages_of, versions_of
 from instatune_deploy.predict.predictor import MIN_MEASUREMENTS
 from instatune_deploy.search.base import Constraints, Predicted
 from instatune_deploy.search.design import spread_over_cost
@@ -284,6 +284,6 @@ class Searcher:
                 "budget": self.budget and asdict(self.budget),
                 "seed": self.seed,
                 "form": FORM,
-                "versions": versions_of("onnxruntime", "openvino", "nncf", "catboost", "pymoo", "scikit-learn"),
+                "versions": versions_of(*packages_of(device.runs), "catboost", "pymoo", "scikit-learn"),
             }
         )[:16]

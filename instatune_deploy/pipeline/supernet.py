@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +22,11 @@ from instatune_deploy.pipeline.training import (
     alone,
     check_one_process,
     computes_in_bf16,
+    load_model,
     progress,
     save_model,
     steps_of,
     trained_on,
-    training_rows,
     versions_of,
 )
 from instatune_deploy.search.strategies import check_strategy
@@ -85,8 +85,9 @@ class Supernet:
         """
         from instatune_deploy.graphs.template import Template
 
-        batch, tokens = example["input_ids"].shape
-        shapes = "open" if open_shapes else f"{batch}x{tokens}"
+        shape = next(iter(example.values())).shape
+        # of an image only the batch can be open
+        shapes = "x".join(map(str, ("open", *shape[2:]) if open_shapes else shape))
         made_by = digest([GRAPHS_REVISION, versions_of("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "nncf")])[:8]
         narrow = narrow and variant.quantised is not None
         folder = self.folder / "graphs" / f"{shapes}-{made_by}" / f"{variant}{'-narrow' if narrow else ''}"
@@ -130,10 +131,13 @@ class Supernet:
             lock.release()
 
 
-def supernet_key(inputs: PipelineInputs, space: SearchSpace, teacher: Teacher | None, seed: int, bf16: bool) -> str:
+def supernet_key(
+    inputs: PipelineInputs, space: SearchSpace, teacher: Teacher | None, seed: int, bf16: bool, portable: bool = False
+) -> str:
     """Everything the weights of the super-network depend on.
 
-    space: where layers are kept by importance, in any order: the right one follows from the model, the rows and the settings
+    space:    where layers are kept by importance, in any order: the right one follows from the model, the rows and the settings
+    portable: the same on hosts whose libraries are of the same versions in other builds, such as ``2.13.0`` and ``2.13.0+cpu``
     """
     # what the teacher is called says nothing on its weights
     settings = inputs.settings.finetune.model_dump(exclude={"checkpoint_steps", "teacher", "teacher_sha256"})
@@ -143,20 +147,24 @@ def supernet_key(inputs: PipelineInputs, space: SearchSpace, teacher: Teacher | 
         "finetune": settings,
         "teacher": None if teacher is None else teacher.key,
     }
-    return digest({**trained_on(inputs, seed, bf16), **value})[:16]
+    trained = trained_on(inputs, seed, bf16)
+    if portable:
+        trained["versions"] = {name: version.partition("+")[0] for name, version in trained["versions"].items()}
+    return digest({**trained, **value})[:16]
 
 
-def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Terminal) -> Supernet:
-    """The super-network of a pipeline: the finished one of an earlier run, else trained (or trained on) now."""
+def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Terminal, runs: int = 1) -> Supernet:
+    """The super-network of a pipeline: the finished one of an earlier run, else trained (or trained on) now.
+
+    runs: the most ways of running that a device will be searched in, to refuse before a training what cannot be searched after
+    """
     terminal.stage("super-network")
     check_one_process()
-    from instatune_deploy.supernet.load import load_pretrained
     from instatune_deploy.supernet.network import SuperNetwork
 
-    model = load_pretrained(inputs.model_folder, inputs.data.label_names, seed)
-    network = SuperNetwork(model)
+    network = SuperNetwork(load_model(inputs, seed))
     space = SearchSpace.of(network.shape, inputs.settings.space, range(network.shape.layers))
-    check_strategy(inputs.settings.search.strategy, space)
+    check_strategy(inputs.settings.search.strategy, space, runs)
     here = computes_in_bf16()
 
     def of(bf16: bool) -> tuple[bool, Teacher | None, str, Path]:
@@ -169,16 +177,27 @@ def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Term
     if not (chosen[-1] / DONE).is_file() and ((other := of(not here))[-1] / DONE).is_file():
         chosen = other
     bf16, teacher, key, folder = chosen
+    portable = supernet_key(inputs, space, teacher, seed, bf16, portable=True)
+    if not (folder / DONE).is_file() and (found := _made_elsewhere(work, portable)) is not None:
+        folder = found
     with alone(folder, "super-network", terminal):
         if not (folder / DONE).is_file():
             if teacher is not None:
                 train_teacher(teacher, inputs, seed, bf16, terminal)
-            _train(network, inputs, teacher, folder, key, seed, bf16, terminal)
+            _train(network, inputs, teacher, folder, key, portable, seed, bf16, terminal)
         else:
             terminal.result(f"fine-tuned before ({folder}), reused")
     supernet = load_supernet(folder)
     terminal.result(describe(supernet))
     return supernet
+
+
+def _made_elsewhere(work: Path, key: str) -> Path | None:
+    """A finished super-network that another host's build of the same libraries trained."""
+    for path in sorted((work / "supernets").glob(f"*/{DONE}")):
+        if read_json(path).get("portable_key") == key:
+            return path.parent
+    return None
 
 
 def load_supernet(folder: Path) -> Supernet:
@@ -200,6 +219,7 @@ def _train(
     teacher: Teacher | None,
     folder: Path,
     key: str,
+    portable_key: str,
     seed: int,
     bf16: bool,
     terminal: Terminal,
@@ -212,7 +232,7 @@ def _train(
     checkpoints = folder / "checkpoints"
     with clear_os_errors(f"cannot write {folder}"):
         checkpoints.mkdir(parents=True, exist_ok=True)
-        rows = training_rows(inputs)
+        rows = inputs.task.training_rows(seed)
         space = _space(network, inputs, rows, folder, seed)
         if settings.orders and last_checkpoint(checkpoints) is None:
             per_epoch, steps = steps_of(inputs)
@@ -228,7 +248,7 @@ def _train(
                 space,
                 settings,
                 rows,
-                inputs.tokenizer,
+                inputs.task.collator(),
                 checkpoints,
                 seed,
                 bf16,
@@ -239,7 +259,8 @@ def _train(
         save_model(network.model, inputs, folder / "model")
         facts: dict[str, Any] = {
             "key": key,
-            "labels": inputs.data.label_names,
+            "portable_key": portable_key,
+            "labels": inputs.task.label_names,
             "space": space.to_json(),
             "shape": network.shape.to_json(),
         }
@@ -249,20 +270,18 @@ def _train(
         shutil.rmtree(checkpoints)
 
 
-def _space(network: SuperNetwork, inputs: PipelineInputs, rows: list[dict[str, Any]], folder: Path, seed: int) -> SearchSpace:
+def _space(network: SuperNetwork, inputs: PipelineInputs, rows: Sequence[dict[str, Any]], folder: Path, seed: int) -> SearchSpace:
     """The space; an order of the layers by importance is found once and kept for a training that is continued."""
     settings = inputs.settings.space
     if settings.keep_layers != "importance":
         return SearchSpace.of(network.shape, settings)
     path = folder / "layer_order.json"
     if not path.is_file():
-        from transformers import DataCollatorWithPadding
-
         from instatune_deploy.finetune.ordering import batches_for_importance
         from instatune_deploy.supernet.importance import layer_order
 
         training = inputs.settings.finetune
-        collate = DataCollatorWithPadding(inputs.tokenizer)
+        collate = inputs.task.collator()
         batches = batches_for_importance(rows, collate, training.importance_rows, training.batch_size, seed)
         write_json(path, layer_order(network, batches))
     return SearchSpace.of(network.shape, settings, read_json(path))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from instatune_deploy.budget import Budget, parse_budgets
 from instatune_deploy.config import MatrixSettings, PipelineSettings, ProfileSettings
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.profile import Device, load_profile, resolve
-from instatune_deploy.errors import BadInput, UserError, clear_os_errors
+from instatune_deploy.errors import BadInput, UserError
 from instatune_deploy.pipeline.handover import Handover
 from instatune_deploy.pipeline.inputs import load_pipeline
 from instatune_deploy.resources import find_resource
-from instatune_deploy.yamlfile import load_yaml
+from instatune_deploy.yamlfile import load_yaml, top_keys
 
-IS_MATRIX = re.compile(r"^targets:", re.MULTILINE)
+MATRIX_KEY = "targets"
+"""A file that has it is a matrix."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,7 @@ def load_pipeline_or_matrix(name: str) -> tuple[PipelineSettings, MatrixSettings
     """The settings of a pipeline; and of the matrix, when that is what the file is. A matrix's pipeline is a file beside it, or
     anything that `--pipeline` may be."""
     path = find_resource("pipelines", name, "pipeline")
-    with clear_os_errors(f"{path}: cannot be read"):
-        text = path.read_text(encoding="utf-8", errors="replace")
-    if not IS_MATRIX.search(text):
+    if MATRIX_KEY not in top_keys(path):
         return load_pipeline(name), None
     matrix = load_yaml(path, MatrixSettings)
     beside = path.parent / matrix.pipeline
@@ -44,22 +43,17 @@ def load_pipeline_or_matrix(name: str) -> tuple[PipelineSettings, MatrixSettings
     return load_pipeline(str(beside) if is_beside else matrix.pipeline), matrix
 
 
-def targets_of(devices: Sequence[str], budget: Budget | None, handover: Handover, tokens: int) -> list[Target]:
-    """One for each device of the command line, all with one budget. ``BadInput`` for a device that this host does not serve.
-
-    tokens: the longest text of the data; a device's shape is no longer
-    """
+def targets_of(devices: Sequence[str], budget: Budget | None, handover: Handover) -> list[Target]:
+    """One for each device of the command line, all with one budget. ``BadInput`` for a device that this host does not serve."""
     profiles: dict[str, ProfileSettings] = {}
     for name in devices:
         profile = load_profile(name)
         if profiles.setdefault(profile.name, profile) != profile:
             raise BadInput(f"--device {name}: another profile given is called '{profile.name}' too; rename one of them")
-    return [Target(name, _resolved(profile, handover, tokens), budget, name) for name, profile in profiles.items()]
+    return [Target(name, _resolved(profile, handover), budget, name) for name, profile in profiles.items()]
 
 
-def targets_of_matrix(
-    matrix: MatrixSettings, devices: Sequence[str], budget: Budget | None, handover: Handover, tokens: int
-) -> list[Target]:
+def targets_of_matrix(matrix: MatrixSettings, devices: Sequence[str], budget: Budget | None, handover: Handover) -> list[Target]:
     """All of a matrix, or those of ``devices`` only. One that this host does not serve is a target with an error.
 
     ``BadInput`` for what no host could build: an unknown device, a budget that is none, two targets of one name.
@@ -80,16 +74,15 @@ def targets_of_matrix(
         if name in found:
             raise BadInput(f"targets: two are called '{name}'; give one of them a name of its own")
         try:
-            device, error = _resolved(profile, handover, tokens), None
+            device, error = _resolved(profile, handover), None
         except UserError as refused:
             device, error = None, refused
         found[name] = Target(name, device, limit, profile.name, error)
     return list(found.values())
 
 
-def _resolved(profile: ProfileSettings, handover: Handover, tokens: int) -> Device:
-    device = handover.served(resolve(profile, this_host()))
-    return replace(device, sequence_length=min(device.sequence_length, tokens))
+def _resolved(profile: ProfileSettings, handover: Handover) -> Device:
+    return handover.served(resolve(profile, this_host()))
 
 
 def _slug(budget: Budget | None) -> str:

@@ -11,7 +11,7 @@ from instatune_deploy.digests import digest, folder_sha256
 from instatune_deploy.errors import clear_os_errors
 from instatune_deploy.files import write_json
 from instatune_deploy.pipeline.inputs import PipelineInputs
-from instatune_deploy.pipeline.training import alone, progress, save_model, trained_on, training_rows
+from instatune_deploy.pipeline.training import alone, load_model, progress, save_model, trained_on
 from instatune_deploy.tasks.references import resolve
 from instatune_deploy.terminal import Terminal
 
@@ -54,17 +54,16 @@ def train_teacher(teacher: Teacher, inputs: PipelineInputs, seed: int, bf16: boo
             terminal.result(f"teacher trained before ({folder}), reused")
             return
         from instatune_deploy.finetune.ordinary import finetune_ordinary
-        from instatune_deploy.supernet.load import load_pretrained
 
         checkpoints = folder / "checkpoints"
         with clear_os_errors(f"cannot write {folder}"):
-            model = load_pretrained(inputs.model_folder, inputs.data.label_names, seed)
-            rows = training_rows(inputs)
+            model = load_model(inputs, seed)
+            rows = inputs.task.training_rows(seed)
             terminal.result(f"the teacher is trained first, on {len(rows)} rows")
             settings = inputs.settings.finetune
             with progress(inputs, terminal) as report:
                 log = finetune_ordinary(
-                    model, settings, rows, inputs.tokenizer, checkpoints, seed, bf16, report, folder / "tensorboard"
+                    model, settings, rows, inputs.task.collator(), checkpoints, seed, bf16, report, folder / "tensorboard"
                 )
             save_model(model, inputs, teacher.folder)
             write_json(folder / DONE, {"key": teacher.key, "seed": seed, "settings": settings.model_dump(), "log": log})

@@ -1,9 +1,9 @@
-"""What the trainings of a pipeline share: tokenised rows, progress, one process at a time, and what they leave on disk."""
+"""What the trainings of a pipeline share: progress, one process at a time, and what they leave on disk."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +13,12 @@ from filelock import FileLock, Timeout
 
 from instatune_deploy import __version__
 from instatune_deploy.devices.host import this_host
+from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.registry import CPU_FLAGS
 from instatune_deploy.errors import BadInput, clear_os_errors
 from instatune_deploy.files import whole_folder
 from instatune_deploy.pipeline.inputs import PipelineInputs
+from instatune_deploy.tasks.base import PIXELS
 from instatune_deploy.terminal import Terminal
 
 TRAINING_REVISION = 2
@@ -28,25 +30,25 @@ def versions_of(*packages: str) -> dict[str, str]:
     return {"instatune-deploy": __version__, **{name: version(name) for name in packages}}
 
 
+def packages_of(runs: Iterable[Run]) -> list[str]:
+    """What measures, and what makes the graphs that are measured, in these ways of running."""
+    runtimes = sorted({run.runtime for run in runs})
+    quantised = any(run.runtime == "openvino" and run.precision == "int8" for run in runs)
+    # the graph is made with ONNX Runtime's tools whatever runs it
+    return [*dict.fromkeys(["onnxruntime", *runtimes]), *(["nncf"] if quantised else [])]
+
+
 def trained_on(inputs: PipelineInputs, seed: int, bf16: bool) -> dict[str, Any]:
     """What the weights of every training of a pipeline depend on, beside its settings: a JSON value."""
     return {
         "model": inputs.model_sha256,
-        "data": inputs.data.key,
-        "max_length": inputs.settings.data.max_length,
+        "data": inputs.task.key,
+        **inputs.task.trained_on(),
         "seed": seed,
         "bf16": bf16,
         "revision": TRAINING_REVISION,
         "versions": versions_of("torch", "transformers", "accelerate", "tokenizers"),
     }
-
-
-def training_rows(inputs: PipelineInputs) -> list[dict[str, Any]]:
-    """Tokenised, with ``labels``."""
-    tokens, labels = inputs.tokens("train", inputs.settings.data.max_length)
-    return [
-        {name: values[index] for name, values in tokens.items()} | {"labels": int(label)} for index, label in enumerate(labels)
-    ]
 
 
 def computes_in_bf16() -> bool:
@@ -88,18 +90,29 @@ def progress(inputs: PipelineInputs, terminal: Terminal) -> Iterator[Callable[[i
         yield lambda done, total, loss: advance(done, "" if loss != loss else f"loss {loss:.3f}")
 
 
+def load_model(inputs: PipelineInputs, seed: int) -> Any:
+    """The pre-trained model with a classifier for the task's labels, at the size of the task's rows."""
+    from instatune_deploy.supernet.load import load_pretrained
+    from instatune_deploy.supernet.positions import resized
+
+    model = load_pretrained(inputs.model_folder, inputs.task.label_names, seed)
+    if inputs.task.unit == PIXELS:
+        resized(model, inputs.task.largest)
+    return model
+
+
 def save_model(model: Any, inputs: PipelineInputs, folder: Path) -> None:
-    """A checkpoint with its tokenizer; whole, or not there."""
+    """A checkpoint with its tokenizer or image processor; whole, or not there."""
     from instatune_deploy.supernet.load import quiet_transformers
 
     with whole_folder(folder) as scratch, quiet_transformers():
         model.save_pretrained(scratch)
-        inputs.tokenizer.save_pretrained(scratch)
+        inputs.task.save(scratch)
 
 
 def steps_of(inputs: PipelineInputs) -> tuple[int, int]:
     """Steps of an epoch, and of the whole training."""
     settings = inputs.settings.finetune
-    batches = -(-len(inputs.data.texts["train"]) // settings.batch_size)
+    batches = -(-inputs.task.counts["train"] // settings.batch_size)
     per_epoch = -(-batches // settings.gradient_accumulation_steps)
     return per_epoch, settings.max_steps or -int(-settings.epochs * per_epoch // 1)

@@ -23,24 +23,40 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 Split = Literal["train", "validation", "test"]
+Content = Literal["text", "image"]
+"""The setting that names the column of what is labelled."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _ALIASES = {"train": ["train"], "validation": ["validation", "valid", "val", "dev"], "test": ["test"]}
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
 def read_splits(settings: DataSettings) -> dict[Split | Literal["all"], pd.DataFrame]:
-    """The rows that ``settings.reference`` means: under ``"all"``, or under the splits they come in.
+    """The rows of texts that ``settings.reference`` means, as `read_tables` gives them."""
+    return read_tables(find_source(settings), settings, "text")
 
-    Each frame has at least the text and the label column and one row. Cells of CSV and TSV stay the text they are (``NA`` is a
-    text, ``01`` no number); a label that comes with its class names is categorical. ``BadInput`` names file, line and column.
-    """
+
+def find_source(settings: DataSettings) -> Path | HubDataset:
+    """The file, folder or hub data set that ``settings.reference`` means. ``BadInput`` also when two splits are one."""
     if settings.splits and len(set(settings.splits.values())) < len(settings.splits):
         raise BadInput("data.splits: two splits are the same one")
-    source = resolve(settings.reference, sha256=settings.sha256, revision=settings.revision, kind="data", where="data.reference")
+    return resolve(settings.reference, sha256=settings.sha256, revision=settings.revision, kind="data", where="data.reference")
+
+
+def read_tables(
+    source: Path | HubDataset, settings: DataSettings, content: Content
+) -> dict[Split | Literal["all"], pd.DataFrame]:
+    """The rows of ``source``: under ``"all"``, or under the splits they come in.
+
+    Each frame has at least the column of the ``content``, that of the label, and one row. Cells of CSV and TSV stay the text
+    they are (``NA`` is a text, ``01`` no number); a label that comes with its class names is categorical; images are not
+    decoded. ``BadInput`` names file, line and column.
+    """
+    if settings.format in {"folder", "idx"}:
+        raise BadInput(f"data.format: '{settings.format}' is of images in a folder; {settings.reference} is read as a table")
     if isinstance(source, HubDataset):
         from instatune_deploy.tasks.hub import load_data
 
-        return _from_datasets(load_data(source.name, source.revision, "data.reference"), settings)
+        return _from_datasets(load_data(source.name, source.revision, "data.reference"), settings, content)
     if _is_datasets_folder(source):
         import datasets
 
@@ -48,25 +64,33 @@ def read_splits(settings: DataSettings) -> dict[Split | Literal["all"], pd.DataF
             loaded = datasets.load_from_disk(str(source))
         except Exception as error:  # `datasets` raises anything
             raise BadInput(f"{source}: the datasets folder cannot be loaded: {reason(error)}") from error
-        return _from_datasets(loaded, settings)
+        return _from_datasets(loaded, settings, content)
     if settings.format == "datasets":
         raise BadInput(f"{source}: is no datasets folder (dataset_info.json and state.json, or dataset_dict.json)")
     if source.is_dir():
         files = _split_files(source, settings)
-        return {split: _join([_read_checked(path, settings) for path in paths]) for split, paths in files.items()}
+        return {split: _join([_read_checked(path, settings, content) for path in paths]) for split, paths in files.items()}
     if settings.splits:
         raise BadInput(f"{source}: 'splits' names the splits of a folder or hub data set; this is one file")
-    return {"all": _read_checked(source, settings)}
+    return {"all": _read_checked(source, settings, content)}
+
+
+def holds_tables(folder: Path, settings: DataSettings) -> bool:
+    """Whether `read_tables` is what reads a folder: a `datasets` folder, or one with a table of some split."""
+    if settings.format == "datasets" or _is_datasets_folder(folder):
+        return True
+    stems = {name for split in SPLITS for name in split_names(split, settings)}
+    return any(path.suffix.lower() in _FORMATS and _stem(path) in stems for path in folder.iterdir())
 
 
 # --- one file --------------------------------------------------------------------------------------------------------
 
 
-def _read_checked(path: Path, settings: DataSettings) -> pd.DataFrame:
+def _read_checked(path: Path, settings: DataSettings, content: Content) -> pd.DataFrame:
     table = _read_file(path, settings)
     if table.empty:
         raise BadInput(f"{path}: the file has no rows")
-    _check_columns(table.columns, settings, str(path))
+    _check_columns(table.columns, settings, content, str(path))
     return table
 
 
@@ -159,14 +183,18 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise BadInput(f"{path}: not a readable Parquet file: {reason(error)}") from error
 
 
-def _check_columns(present: Iterable[Any], settings: DataSettings, where: str) -> None:
+def _check_columns(present: Iterable[Any], settings: DataSettings, content: Content, where: str) -> None:
     names = [str(name) for name in present]
-    for key, wanted in (("text", settings.text), ("label", settings.label)):
+    for key, wanted in ((content, _column(settings, content)), ("label", settings.label)):
         if wanted not in names:
             near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             shown = ", ".join(name if len(name) <= 40 else name[:37] + "..." for name in names[:20])
             raise BadInput(f"{where}: no column '{wanted}' (data.{key}); the columns are: {shown}{hint}")
+
+
+def _column(settings: DataSettings, content: Content) -> str:
+    return settings.text if content == "text" else settings.image
 
 
 # --- a folder of files -----------------------------------------------------------------------------------------------
@@ -179,21 +207,26 @@ def _split_files(folder: Path, settings: DataSettings) -> dict[Split | Literal["
         endings.add(".txt")
     found: dict[Split | Literal["all"], list[Path]] = {}
     for split in SPLITS:
-        stems = _split_names(split, settings)
+        stems = split_names(split, settings)
         for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in endings):
-            if re.sub(r"-\d+-of-\d+$", "", path.stem) in stems:
+            if _stem(path) in stems:
                 found.setdefault(split, []).append(path)
     if "train" not in found:
         ending = f".{settings.format}" if settings.format else " (csv, tsv, jsonl or parquet)"
-        raise BadInput(f"{folder}: no {' or '.join(_split_names('train', settings))} file{ending} in this folder")
-    _check_named(found, settings, str(folder), [path.name for path in sorted(folder.iterdir())])
+        raise BadInput(f"{folder}: no {' or '.join(split_names('train', settings))} file{ending} in this folder")
+    check_named(found, settings, str(folder), [path.name for path in sorted(folder.iterdir())])
     kinds = sorted({path.suffix.lower() for paths in found.values() for path in paths})
     if len(kinds) > 1:
         raise BadInput(f"{folder}: the splits are there in several formats ({', '.join(kinds)}); choose one with 'data.format'")
     return found
 
 
-def _split_names(split: Split, settings: DataSettings) -> list[str]:
+def _stem(path: Path) -> str:
+    return re.sub(r"-\d+-of-\d+$", "", path.stem)
+
+
+def split_names(split: Split, settings: DataSettings) -> list[str]:
+    """What a split may be called in the data, the likeliest name first."""
     named = settings.splits or {}
     if split in named:
         return [named[split]]
@@ -201,7 +234,8 @@ def _split_names(split: Split, settings: DataSettings) -> list[str]:
     return [alias for alias in _ALIASES[split] if alias not in named.values()]
 
 
-def _check_named(found: Iterable[str], settings: DataSettings, where: str, present: list[str]) -> None:
+def check_named(found: Iterable[str], settings: DataSettings, where: str, present: list[str]) -> None:
+    """``BadInput`` when a split that ``settings.splits`` names is not among those ``found``."""
     for split, name in (settings.splits or {}).items():
         if split not in found:
             raise BadInput(f"{where}: no split '{name}' (data.splits.{split}); there are: {', '.join(present[:20])}")
@@ -220,38 +254,44 @@ def _is_datasets_folder(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or ((path / "state.json").is_file() and (path / "dataset_info.json").is_file())
 
 
-def _from_datasets(loaded: DatasetDict | Dataset, settings: DataSettings) -> dict[Split | Literal["all"], pd.DataFrame]:
+def _from_datasets(
+    loaded: DatasetDict | Dataset, settings: DataSettings, content: Content
+) -> dict[Split | Literal["all"], pd.DataFrame]:
     import datasets
 
     name = settings.reference
     if isinstance(loaded, datasets.Dataset):
         if settings.splits:
             raise BadInput(f"{name}: 'splits' is given, but this data set has no splits")
-        return {"all": _frame(loaded, settings, name)}
+        return {"all": _frame(loaded, settings, content, name)}
     tables: dict[Split | Literal["all"], pd.DataFrame] = {}
     for split in SPLITS:
-        present = next((known for known in _split_names(split, settings) if known in loaded), None)
+        present = next((known for known in split_names(split, settings) if known in loaded), None)
         if present is None:
             continue
-        table = _frame(loaded[present], settings, f"{name}: split '{present}'")
+        table = _frame(loaded[present], settings, content, f"{name}: split '{present}'")
         # benchmarks hide the labels of their test rows (-1); such a split is of no use here unless asked for by name
         if split in (settings.splits or {}) or split == "train" or not table[settings.label].isna().all():
             tables[split] = table
-    _check_named(tables, settings, name, list(loaded))
+    check_named(tables, settings, name, list(loaded))
     if "train" not in tables:
-        wanted = " or ".join(_split_names("train", settings))
+        wanted = " or ".join(split_names("train", settings))
         raise BadInput(f"{name}: no split '{wanted}'; there are: {', '.join(loaded)}; name one with data.splits.train")
     return tables
 
 
-def _frame(dataset: Dataset, settings: DataSettings, where: str) -> pd.DataFrame:
+def _frame(dataset: Dataset, settings: DataSettings, content: Content, where: str) -> pd.DataFrame:
     import datasets
     import pandas as pd
 
     if len(dataset) == 0:
         raise BadInput(f"{where}: the data set has no rows")
-    _check_columns(dataset.column_names, settings, where)
-    table = _numbered(dataset.select_columns([settings.text, settings.label]).to_pandas())
+    _check_columns(dataset.column_names, settings, content, where)
+    column = _column(settings, content)
+    dataset = dataset.select_columns([column, settings.label])
+    if isinstance(dataset.features[column], datasets.Image):
+        dataset = dataset.cast_column(column, datasets.Image(decode=False))
+    table = _numbered(dataset.to_pandas())
     feature = dataset.features[settings.label]
     if isinstance(feature, datasets.ClassLabel):
         codes = table[settings.label].fillna(-1).astype("int64")

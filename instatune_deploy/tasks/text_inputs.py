@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,21 @@ def pad(
             array[index, place] = values
         arrays[name] = array
     return arrays
+
+
+def padded_batches(
+    rows: Mapping[str, Sequence[Sequence[int]]], batch_size: int, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.int64]]]]:
+    """`tokenize`'s rows in batches of like length, the longest first: row numbers, and arrays as of `pad`. Every row once."""
+    lengths = [len(ids) for ids in rows["input_ids"]]
+    for indices in reversed(length_batches(lengths, batch_size)):
+        yield indices, pad(chosen(rows, indices), max(lengths[index] for index in indices), tokenizer)
+
+
+def chosen(rows: Mapping[str, Sequence[Sequence[int]]], indices: Iterable[int]) -> dict[str, list[Sequence[int]]]:
+    """Some of `tokenize`'s rows."""
+    indices = list(indices)
+    return {name: [values[index] for index in indices] for name, values in rows.items()}
 
 
 def length_batches(lengths: Sequence[int], batch_size: int) -> list[npt.NDArray[np.int64]]:

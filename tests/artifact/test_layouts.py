@@ -116,6 +116,41 @@ def test_an_older_repository_is_replaced_and_something_else_is_not(tmp_path: Pat
         write_layout(artifact, "triton", "third", tmp_path / "file")
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["config.json"],
+        ["config.json", "letters/manifest.json"],
+        ["letters/manifest.json", "letters/dear.txt"],
+        ["letters/1/model.onnx"],
+        ["letters/1", "letters/manifest.json"],
+        ["letters/1/model.onnx", "letters/manifest.json", "letters/2/model.onnx"],
+        ["manifest.json"],
+    ],
+    ids=" ".join,
+)
+def test_what_somebody_else_wrote_is_not_replaced(tmp_path: Path, files: list[str]) -> None:
+    artifact, target = make_artifact(tmp_path / "plain"), tmp_path / "target"
+    for file in files:
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        (target / file).write_text("dear")
+    with pytest.raises(BadInput, match="it exists and is not the repository of one artifact; move it away"):
+        write_layout(artifact, "triton", "reviews", target)
+    assert names(target) == sorted(files)
+
+
+def test_an_empty_folder_and_the_other_layout_are_replaced(tmp_path: Path) -> None:
+    artifact, target = make_artifact(tmp_path / "plain", "openvino"), tmp_path / "target"
+    target.mkdir()
+    write_layout(artifact, "ovms", "reviews", target)
+    reseal(artifact, precision="bf16")
+    write_layout(artifact, "triton", "reviews", target)
+    assert names(target)[-1] == "reviews/manifest.json"
+    assert not (target / "config.json").exists()
+    write_layout(artifact, "ovms", "reviews", target)
+    assert (target / "config.json").exists()
+
+
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a/b", ".hidden", "-x", "a..b", "é", "x" * 128])
 def test_names_that_servers_do_not_take(name: str) -> None:
     with pytest.raises(BadInput, match="letters, digits"):

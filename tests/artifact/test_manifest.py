@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -185,12 +186,24 @@ def test_another_programs_manifest(tmp_path: Path, text: str) -> None:
         read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"schema_version": 1,', b"\xff\xfe\x00", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"schema_version": 1,', b"\xff\xfe\x00", b"[" * 100_000, b'{"schema_version": ' + b"1" * 5000 + b"}"],
+    ids=["empty", "torn", "no UTF-8", "nested", "digits"],
+)
 def test_a_damaged_manifest(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(VerificationFailed, match="damaged") as raised:
         read_manifest(tmp_path)
     assert "\n" not in raised.value.message
+
+
+def test_a_manifest_of_any_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_manifest(tmp_path, tiny_manifest())
+    os.truncate(tmp_path / "manifest.json", 1 << 40)
+    monkeypatch.setattr(manifests, "read_json", lambda path: pytest.fail("it was read"))
+    with pytest.raises(VerificationFailed, match=rf"not the manifest of an artifact \(it has {1 << 40} bytes, "):
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(

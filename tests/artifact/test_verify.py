@@ -1,26 +1,33 @@
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
 from instatune_deploy.artifact import checks as module
 from instatune_deploy.artifact.checks import Check, Report
+from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.manifest import Budget, FileEntry, read_manifest
 from instatune_deploy.artifact.samples import Samples
-from instatune_deploy.artifact.verify import verify
+from instatune_deploy.artifact.verify import verify, verify_path
+from instatune_deploy.cli import main
 from instatune_deploy.config import ProfileSettings, RunSettings
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.profile import Device, resolve
 from instatune_deploy.digests import file_sha256
 from instatune_deploy.errors import BadInput, TooNoisy, VerificationFailed
 
-from .tiny import QUICK, FakeRemeasure, edit, make_artifact, reseal, tiny_deployment
+from .tiny import QUICK, FakeRemeasure, edit, make_artifact, reseal, tiny_deployment, tiny_manifest
 
 FILES = [
     "model.onnx",
@@ -260,6 +267,42 @@ def test_a_file_the_manifest_does_not_know(onnx_artifact: Path, name: str) -> No
         report.raise_if_failed()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".gitattributes",
+        ".git/config",
+        ".git",
+        ".DS_Store",
+        "samples/.DS_Store",
+        "__pycache__/predict.cpython-311.pyc",
+        ".cache/huggingface/download/model.onnx.metadata",
+    ],
+)
+def test_what_git_the_hub_and_a_mac_leave_beside_is_passed_over(onnx_artifact: Path, name: str) -> None:
+    (onnx_artifact / name).parent.mkdir(parents=True, exist_ok=True)
+    (onnx_artifact / name).write_bytes(b"?")
+    assert verify(onnx_artifact, FakeRemeasure()).ok
+
+
+@pytest.mark.parametrize("name", [".gitattributes.py", "a/.git/config", ".cache/x", ".cache/huggingfaces/x", "a/__pycache__/x"])
+def test_what_is_only_like_it_is_not(onnx_artifact: Path, name: str) -> None:
+    (onnx_artifact / name).parent.mkdir(parents=True, exist_ok=True)
+    (onnx_artifact / name).write_bytes(b"?")
+    assert failed(verify(onnx_artifact)) == [f"file '{name}'"]
+
+
+def test_the_size_is_that_of_the_files_whatever_the_manifest_says(artifact: Path) -> None:
+    size = GRAPH_FILES[read_manifest(artifact).runtime].size_bytes(artifact)
+    budget = {"text": "size", "statistic": "p90", "limit_ms": None}
+    reseal(artifact, size_bytes=1, budget={**budget, "size_bytes": size})
+    assert verify(artifact, FakeRemeasure()).ok
+    reseal(artifact, size_bytes=1, budget={**budget, "size_bytes": size - 1})
+    report = verify(artifact, FakeRemeasure())
+    assert failed(report) == ["budget"]
+    assert report.checks[-1].detail == f"its {size} bytes exceed its budget of {size - 1}"
+
+
 def test_a_manifest_that_hides_the_graph(onnx_artifact: Path) -> None:
     _reseal_files(onnx_artifact, **{"model.onnx": None})
     (onnx_artifact / "model.onnx").unlink()
@@ -310,6 +353,71 @@ def test_no_artifact_at_all(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(BadInput, match="not an artifact"):
         verify(tmp_path)
+
+
+def packed(artifact: Path, prefix: str) -> Path:
+    """A zip file of the artifact, in a folder of its own where there is a prefix."""
+    path = artifact.parent / "packed.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(artifact.rglob("*")):
+            archive.write(file, prefix + file.relative_to(artifact).as_posix())
+    return path
+
+
+def said_of(path: Path, *options: str) -> Result:
+    done = CliRunner().invoke(main, ["verify", str(path), *options])
+    assert tempfile.gettempdir() not in (done.stdout + done.stderr).replace(str(path), "")
+    return done
+
+
+@pytest.mark.parametrize("prefix", ["", "xeon-cpu/"])
+def test_a_zip_file_with_and_without_the_folder(tmp_path: Path, prefix: str) -> None:
+    path = packed(make_artifact(tmp_path / "made", budget=None), prefix)
+    done = said_of(path)
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, f"{path} is what its manifest says."), done.output
+    report = verify_path(path)
+    assert (report.ok, report.folder, report.to_json()["folder"]) == (True, path, str(path))
+
+
+def test_a_zip_file_with_more_folders_is_no_artifact(onnx_artifact: Path) -> None:
+    assert said_of(packed(onnx_artifact, "a/b/")).exit_code == 2
+
+
+@pytest.mark.parametrize("prefix", ["", "xeon-cpu/"])
+def test_a_zip_file_is_called_what_the_user_calls_it(tmp_path: Path, prefix: str) -> None:
+    """In the report, in errors, and in what they say of files in it."""
+    made = make_artifact(tmp_path / "made", budget=None)
+    (made / "model.onnx").write_bytes(b"no graph")
+    path = packed(made, prefix)
+    assert said_of(path).stderr.startswith(f"Error: {path}: file model.onnx: ")
+    _reseal_files(made, **{"model.onnx": _entry(made / "model.onnx")})
+    path = packed(made, prefix)
+    assert f"{path}/model.onnx" in said_of(path).stderr
+    assert f"{path}/model.onnx" in json.loads(said_of(path, "--json").stdout)["error"]
+    (made / "samples.npz").write_bytes(b"")
+    _reseal_files(made, **{"samples.npz": _entry(made / "samples.npz")})
+    path = packed(made, prefix)
+    assert said_of(path).stderr.startswith(f"Error: {path}/samples.npz: not the samples")
+    (made / "manifest.json").write_text("{}")
+    path = packed(made, prefix)
+    assert said_of(path).stderr.startswith(f"Error: {path}/manifest.json: not the manifest")
+    (made / "manifest.json").unlink()
+    path = packed(made, prefix)
+    assert said_of(path).stderr == f"Error: {path}: not an artifact (it has no file manifest.json)\n"
+
+
+def test_details_are_of_what_the_user_calls_it(tmp_path: Path) -> None:
+    manifest = tiny_manifest()
+    checks = (Check("parity", True, "fine"), Check("budget", False, f"{tmp_path}/model.onnx broke"))
+    report = Report(tmp_path, manifest, checks).named(Path("a.zip"))
+    failure = report.failure()
+    assert failure is not None
+    assert failure.message == "a.zip: budget: a.zip/model.onnx broke"
+
+
+def test_a_tar_archive_is_no_artifact(onnx_artifact: Path) -> None:
+    path = Path(shutil.make_archive(str(onnx_artifact.parent / "packed"), "gztar", onnx_artifact))
+    assert (said_of(path).exit_code, said_of(path).stderr) == (2, f"Error: {path}: neither a folder nor a zip file\n")
 
 
 def test_a_newer_artifact(onnx_artifact: Path) -> None:

@@ -16,7 +16,7 @@ from instatune_deploy.digests import file_sha256, folder_sha256
 from instatune_deploy.errors import BadInput, VerificationFailed
 from instatune_deploy.files import read_json
 
-from .tiny import QUICK, FakeTokenizer, fill, make_artifact, tiny_deployment, tiny_graph, tiny_manifest, tiny_samples
+from .tiny import QUICK, fill, make_artifact, save_tokenizer, tiny_deployment, tiny_graph, tiny_manifest, tiny_samples
 
 GRAPHS = {"onnxruntime": {"model.onnx"}, "openvino": {"openvino_model.xml", "openvino_model.bin"}}
 OTHERS = {"config.json", "tokenizer.json", "tokenizer_config.json", "samples.npz", "verify.py", "verify.pyz", "README.md"}
@@ -65,12 +65,10 @@ def test_an_older_artifact_is_replaced_whole(tmp_path: Path) -> None:
     assert {path.name for path in target.iterdir()} == GRAPHS["onnxruntime"] | OTHERS | {"manifest.json"}
 
 
-class _FullTokenizer(FakeTokenizer):
+def _full_tokenizer(folder: Path) -> None:
     """The tokenizers library raises a bare Exception."""
-
-    def save_pretrained(self, save_directory: str) -> None:
-        super().save_pretrained(save_directory)
-        raise Exception("No space left on device (os error 28)")
+    save_tokenizer(folder)
+    raise Exception("No space left on device (os error 28)")
 
 
 def _full(*_: Any, **__: Any) -> None:
@@ -115,7 +113,7 @@ def test_a_tokenizer_on_a_full_disk(tmp_path: Path) -> None:
         pytest.raises(BadInput, match="the disk is full"),
         draft(tmp_path / "out", tiny_deployment("onnxruntime")) as artifact,
     ):
-        artifact.add_preprocessing({}, _FullTokenizer())
+        artifact.add_preprocessing({}, _full_tokenizer)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -72,12 +72,10 @@ def tiny_samples(rows: int = 5) -> Samples:
     return Samples({"input_ids": ids, "attention_mask": mask}, logits)
 
 
-class FakeTokenizer:
-    """Saves two small files, as a tokenizer does."""
-
-    def save_pretrained(self, save_directory: str) -> None:
-        Path(save_directory, "tokenizer.json").write_text('{"model": "made up"}', encoding="utf-8")
-        Path(save_directory, "tokenizer_config.json").write_text("{}", encoding="utf-8")
+def save_tokenizer(folder: Path) -> None:
+    """Two small files, as a tokenizer's are."""
+    (folder / "tokenizer.json").write_text('{"model": "made up"}', encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text("{}", encoding="utf-8")
 
 
 def timing(p90_ms: float, stable: bool = True) -> Timing:
@@ -130,7 +128,7 @@ def tiny_manifest(runtime: str = "onnxruntime", **changes: Any) -> Manifest:
 def fill(artifact: Draft, batch_size: int = 1) -> None:
     """Everything but the manifest."""
     artifact.add_graph(tiny_graph(batch_size))
-    artifact.add_preprocessing({"model_type": "bert"}, FakeTokenizer())
+    artifact.add_preprocessing({"model_type": "bert"}, save_tokenizer)
     artifact.add_samples(tiny_samples())
 
 

@@ -46,7 +46,11 @@ def train(
     make_network: Callable[[], SuperNetwork], rows: list[dict[str, Any]], tiny_space: SearchSpace, tiny_tokenizer: Any
 ) -> Callable[..., tuple[SuperNetwork, list[dict[str, float]]]]:
     """Fine-tune a new network with checkpoints in ``folder``; gives the network and the log."""
+    from transformers import DataCollatorWithPadding
+
     from instatune_deploy.finetune.trainer import finetune
+
+    collate = DataCollatorWithPadding(tiny_tokenizer)
 
     def run(
         folder: Path,
@@ -60,7 +64,7 @@ def train(
         network = network or make_network()
         defaults = {"batch_size": 8, "learning_rate": 2e-3, "checkpoint_steps": 4}
         chosen = FinetuneSettings(**{**defaults, **settings})
-        return network, finetune(network, tiny_space, chosen, rows[:count], tiny_tokenizer, folder, seed, bf16, report)
+        return network, finetune(network, tiny_space, chosen, rows[:count], collate, folder, seed, bf16, report)
 
     return run
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers import DataCollatorWithPadding
 
 from instatune_deploy.config import FinetuneSettings
 from instatune_deploy.finetune.checkpoints import last_checkpoint
@@ -41,7 +42,7 @@ def train(checkpoint: Path, rows: list[dict[str, Any]], space: SearchSpace, fold
             module.p = 0.0
     teacher = load_pretrained(checkpoint, ["negative", "positive"], seed=1)
     chosen = FinetuneSettings(**{**SETTINGS, **settings})
-    training = Training(chosen, rows, load_tokenizer(checkpoint), folder, 0, False, lambda *_: None)
+    training = Training(chosen, rows, DataCollatorWithPadding(load_tokenizer(checkpoint)), folder, 0, False, lambda *_: None)
     arguments = training.arguments()
     arguments["args"].logging_steps = 1
     trainer = PipelineTrainer(SuperNetwork(model), space=space, settings=chosen, teacher=teacher, **arguments)

@@ -12,6 +12,7 @@ from instatune_deploy.finetune.evaluate import BATCH_SIZE, Evaluator
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.supernet.space import SearchSpace
+from instatune_deploy.tasks.text_inputs import padded_batches
 
 
 @pytest.fixture
@@ -20,7 +21,8 @@ def evaluator(make_network: Callable[[], SuperNetwork], rows: list[dict[str, Any
     with torch.no_grad():  # classes about as often as one another
         network.model.classifier.weight.mul_(50)
     columns = {name: [row[name] for row in rows] for name in rows[0] if name != "labels"}
-    return Evaluator(network, columns, np.array([row["labels"] for row in rows]), tiny_tokenizer)
+    batches = padded_batches(columns, BATCH_SIZE, tiny_tokenizer)
+    return Evaluator(network, batches, np.array([row["labels"] for row in rows]))
 
 
 def one_by_one(network: SuperNetwork, architecture: Architecture, rows: list[dict[str, Any]]) -> np.ndarray:

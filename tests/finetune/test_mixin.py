@@ -20,6 +20,7 @@ from instatune_deploy.finetune.mixin import SuperNetworkMixin, SuperNetworkTrain
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.supernet.space import SearchSpace
+from instatune_deploy.tasks.text_inputs import padded_batches
 
 from .conftest import Rows, recipe
 
@@ -120,7 +121,7 @@ def test_evaluation_is_of_the_full_network(build: Any, rows: Rows, tiny_space: S
     trainer.train()
     columns = {name: [row[name] for row in rows[:32]] for name in rows[0] if name != "labels"}
     labels = np.array([row["labels"] for row in rows[:32]])
-    evaluator = Evaluator(trainer.supernetwork, columns, labels, tiny_tokenizer)
+    evaluator = Evaluator(trainer.supernetwork, padded_batches(columns, 8, tiny_tokenizer), labels)
     metrics = trainer.evaluate()
     assert metrics["eval_right"] == evaluator.accuracy(tiny_space.largest())
     logits = torch.from_numpy(evaluator.logits(tiny_space.largest()).copy())

@@ -19,7 +19,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 def train(model: Any, rows: Any, tokenizer: Any, folder: Path, **settings: Any) -> Any:
     chosen = FinetuneSettings(**{"batch_size": 8, "max_steps": 5, "learning_rate": 1e-3, "checkpoint_steps": 2, **settings})
-    return finetune_ordinary(model, chosen, rows, tokenizer, folder, 0, False, lambda *_: None)
+    return finetune_ordinary(model, chosen, rows, DataCollatorWithPadding(tokenizer), folder, 0, False, lambda *_: None)
 
 
 def test_is_adamw_on_the_mean_loss(make_model: Any, rows: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:

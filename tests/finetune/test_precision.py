@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import DataCollatorWithPadding, TrainerCallback
 
 from instatune_deploy.config import FinetuneSettings
 from instatune_deploy.finetune.ordinary import finetune_ordinary
@@ -82,6 +82,6 @@ def test_an_ordinary_training(make_model: Any, rows: Rows, tiny_tokenizer: Any, 
     model = make_model()
     seen = watch(first(model))
     settings = FinetuneSettings(max_steps=1, batch_size=8)
-    finetune_ordinary(model, settings, rows, tiny_tokenizer, tmp_path, 0, True, lambda *_: None)
+    finetune_ordinary(model, settings, rows, DataCollatorWithPadding(tiny_tokenizer), tmp_path, 0, True, lambda *_: None)
     assert seen == {torch.bfloat16}
     assert_ordinary(model)

@@ -19,6 +19,7 @@ from instatune_deploy.finetune.checkpoints import SafeCheckpoints
 from instatune_deploy.finetune.evaluate import Evaluator
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.supernet.space import SearchSpace
+from instatune_deploy.tasks.text_inputs import padded_batches
 
 Train = Callable[..., tuple[SuperNetwork, list[dict[str, float]]]]
 EPOCH = {"epochs": 2, "count": 60, "checkpoint_steps": 3}  # 8 steps an epoch, the last of 4 rows
@@ -133,7 +134,7 @@ def test_learns_in_all_sizes(
     tmp_path: Path,
 ) -> None:
     def losses(network: SuperNetwork) -> list[float]:
-        evaluator = Evaluator(network, columns(rows[:16]), labels, tiny_tokenizer)
+        evaluator = Evaluator(network, padded_batches(columns(rows[:16]), 8, tiny_tokenizer), labels)
         members = (tiny_space.largest(), tiny_space.smallest())
         return [
             float(torch.nn.functional.cross_entropy(torch.from_numpy(evaluator.logits(member)), torch.from_numpy(labels)))

@@ -20,11 +20,13 @@ from instatune_deploy.devices.runtimes.registry import open_session
 from instatune_deploy.devices.store import MeasurementStore
 from instatune_deploy.finetune.evaluate import Evaluator
 from instatune_deploy.pipeline.bench import Bench
-from instatune_deploy.pipeline.evaluate import in_batches_of_like_length
+from instatune_deploy.pipeline.evaluate import in_batches
 from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
 from instatune_deploy.pipeline.supernet import load_supernet
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.tasks.tables import SPLITS, Split
 from instatune_deploy.tasks.text_inputs import pad
+from instatune_deploy.tasks.text_task import TextTask
 
 from .fakes import Place
 
@@ -45,15 +47,15 @@ def bench(finished: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield Bench(load_inputs(load_pipeline(str(finished.pipeline))), supernet, device, laboratory)
 
 
-def evaluator(bench: Bench, split: str) -> Evaluator:
-    return Evaluator(bench.supernet.network, *bench.inputs.tokens(split, TOKENS), bench.inputs.tokenizer)
+def evaluator(bench: Bench, split: Split) -> Evaluator:
+    return Evaluator(bench.supernet.network, bench.task.batches(split, TOKENS, 16), bench.task.labels[split])
 
 
 @pytest.mark.parametrize("run", [FP32, OPENVINO])
 @pytest.mark.parametrize("architecture", [SMALL, Architecture((0, 1, 2, 3), (4,) * 4, (64,) * 4)])
 def test_accuracy_is_pytorchs(bench: Bench, run: Run, architecture: Architecture) -> None:
-    for split in ("validation", "test"):
-        assert bench.accuracy(architecture, run, split) == pytest.approx(evaluator(bench, split).accuracy(architecture))  # type: ignore[arg-type]
+    for split in SPLITS[1:]:
+        assert bench.accuracy(architecture, run, split) == pytest.approx(evaluator(bench, split).accuracy(architecture))
 
 
 def test_accuracy_is_computed_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,19 +69,21 @@ def test_open_shapes_give_every_row_its_own_logits(bench: Bench, run: Run) -> No
     """In batches, padded to the longest row of each, as row by row without padding; and PyTorch agrees."""
     from instatune_deploy.graphs.carve import carve
 
-    tokens, _ = bench.inputs.tokens("validation", TOKENS)
+    task = bench.task
+    assert isinstance(task, TextTask)
+    tokens = task.tokenised("validation", TOKENS)
     graph = carve(bench._template(bench._variant(run), True), SMALL).SerializeToString()
     with closing(open_session(graph, *run)) as session:
-        found = in_batches_of_like_length(session, tokens, 6, bench.inputs.tokenizer)
+        found = in_batches(session, task.batches("validation", TOKENS, 6))
         for row, ids in enumerate(tokens["input_ids"]):
-            alone = pad({name: [values[row]] for name, values in tokens.items()}, len(ids), bench.inputs.tokenizer)
+            alone = pad({name: [values[row]] for name, values in tokens.items()}, len(ids), task.tokenizer)
             np.testing.assert_allclose(found[row], session.run(alone)["logits"][0], atol=1e-5)
     np.testing.assert_allclose(found, evaluator(bench, "validation").logits(SMALL), atol=1e-4)
 
 
 def test_int8_is_evaluated_as_it_is_measured(bench: Bench) -> None:
     """The carved graph, at the device's shape, row by row."""
-    rows, labels = bench.rows("validation"), bench.inputs.data.labels["validation"]
+    rows, labels = bench.rows("validation"), bench.inputs.task.labels["validation"]
     with closing(open_session(bench.graph(SMALL, INT8).model().SerializeToString(), *INT8)) as session:
         logits = [session.run({name: values[[row]] for name, values in rows.items()})["logits"][0] for row in range(20)]
     expected = np.mean(np.argmax(logits, axis=1) == labels)

@@ -11,7 +11,8 @@ from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.base import Refused, RunFailed
 from instatune_deploy.errors import BadInput, UserError
 from instatune_deploy.pipeline import evaluate
-from instatune_deploy.pipeline.evaluate import CannotEvaluate, in_batches_of_like_length, opened
+from instatune_deploy.pipeline.evaluate import CannotEvaluate, in_batches, opened
+from instatune_deploy.tasks.text_inputs import padded_batches
 
 RUN = Run("onnxruntime", "fp32", 1)
 LENGTHS = [5, 2, 9, 9, 1, 3, 7]
@@ -46,7 +47,7 @@ def expected() -> list[list[int]]:
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 50])
 def test_like_length(tiny_tokenizer: Any, batch_size: int) -> None:
     session = FakeSession()
-    logits = in_batches_of_like_length(session, tokens(), batch_size, tiny_tokenizer)  # type: ignore[arg-type]
+    logits = in_batches(session, padded_batches(tokens(), batch_size, tiny_tokenizer))  # type: ignore[arg-type]
     assert logits.dtype == np.float32
     assert logits.tolist() == expected()
     widths = [width for _, width in session.shapes]

@@ -50,7 +50,7 @@ def test_predict_says_what_pytorch_said(finished: Place) -> None:
 
 def test_predict_without_a_text_says_how_it_is_used(finished: Place) -> None:
     done = run(finished.artifact, "predict.py")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert 'python predict.py "A text."' in done.stderr
 
 

@@ -109,7 +109,11 @@ def test_what_is_calibrated_for_one_shape_is_not_open(place: Place, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"no archive", "cannot be read as a zip or tar archive"), (b"", "cannot be read as a zip or tar archive")],
+    [
+        (b"no archive", "x.zip: neither a folder nor a zip file"),
+        (b"", "x.zip: neither a folder nor a zip file"),
+        (b"PK\3\4 torn", "x.zip: cannot be read as a zip file: "),
+    ],
 )
 def test_what_is_no_archive(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.zip"

@@ -25,6 +25,7 @@ from instatune_deploy.pipeline.job import Job
 from instatune_deploy.pipeline.results import Promise
 from instatune_deploy.pipeline.supernet import load_supernet
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.tasks.tables import Split
 
 from .conftest import BUDGET
 from .fakes import UPPER, FakeDevice, Place, accuracy_of, latency_of, memory_of, timing, write_profile
@@ -94,12 +95,12 @@ def test_what_it_promises_is_what_was_measured(finished: Place) -> None:
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_its_accuracy_is_the_finished_graphs_own(finished: Place, split: str) -> None:
+def test_its_accuracy_is_the_finished_graphs_own(finished: Place, split: Split) -> None:
     """Counted by the graph's runtime on every row of the split; PyTorch agrees."""
     manifest = read_manifest(finished.artifact)
     inputs = load_inputs(load_pipeline(str(finished.pipeline)))
     supernet = load_supernet(next((finished.work / "supernets").iterdir()))
-    evaluator = Evaluator(supernet.network, *inputs.tokens(split, 24), inputs.tokenizer)
+    evaluator = Evaluator(supernet.network, inputs.task.batches(split, 24, 16), inputs.task.labels[split])
     assert len(evaluator.labels) == 20
     assert getattr(manifest.accuracy, split) == pytest.approx(evaluator.accuracy(manifest.architecture), abs=1e-9)
 

@@ -129,6 +129,45 @@ def test_the_pipeline_of_a_matrix(place: Place) -> None:
     assert load_pipeline_or_matrix("sentiment")[1] is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"pipeline": "sentiment", "targets": [{"device": "xeon-cpu"}]}',
+        "{pipeline: sentiment, targets: [{device: xeon-cpu}]}",
+        "\"pipeline\": sentiment\n'targets':\n- device: xeon-cpu\n",
+        "  pipeline: sentiment\n  targets :\n  - device: xeon-cpu\n",
+    ],
+    ids=["JSON", "flow", "quoted", "indented"],
+)
+def test_a_matrix_however_it_is_written(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "ci.yaml"
+    path.write_text(text, encoding="utf-8")
+    settings, found = load_pipeline_or_matrix(str(path))
+    assert found is not None
+    assert [target.device for target in found.targets] == ["xeon-cpu"]
+    assert settings.task == "text-classification"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("pipeline: sentiment\ntargets: [\n", ":3: "),
+        ("targets: []\npipeline: x\ntargets: []\n", ":3: key 'targets' stands here twice"),
+        ("task: |\n  is\ntargets:\n", ":1: unknown key 'task'; "),
+        ("description: |\n  targets:\n", ":1: unknown key 'description'; "),
+        ("", ": the file is empty; it needs at least the keys task, model, data"),
+        ("targets:\n", ":1: "),
+    ],
+)
+def test_what_is_neither_is_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "ci.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        load_pipeline_or_matrix(str(path))
+    assert caught.value.message.startswith(f"{path}{says}")
+    assert "\n" not in caught.value.message
+
+
 # --- the gate -----------------------------------------------------------------------------------------------------------
 
 

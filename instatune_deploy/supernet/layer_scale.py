@@ -1,0 +1,113 @@
+"""DINOv2 checkpoints as plain ViT ones: LayerScale folds exactly into the matrices before it.
+
+LayerScale multiplies what an attention, and an MLP, gives by a learned vector gamma before it is added to the rest. So does its
+last matrix when its rows and biases are multiplied by gamma: W' = gamma[:, None] W, b' = gamma b.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Dinov2Model, ViTConfig, ViTForImageClassification
+
+from instatune_deploy.errors import BadInput, reason
+from instatune_deploy.files import whole_folder
+from instatune_deploy.supernet.load import load_config, quiet_transformers
+
+LAYERS = "encoder.layer."
+SCALED = {"attention.o_proj": "layer_scale1.lambda1", "mlp.fc2": "layer_scale2.lambda1"}
+"""By matrix of a layer, the gamma that multiplies what it gives."""
+RENAMED = {"norm1": "layernorm_before", "norm2": "layernorm_after"}
+PROCESSOR = "preprocessor_config.json"
+
+
+def fold(folder: Path, target: Path, seed: int = 0) -> bool:
+    """Write the DINOv2 checkpoint of ``folder`` to ``target`` as a `ViTForImageClassification` that computes the same features.
+
+    Returns whether a trained classifier was left behind: DINOv2's reads the class token and the mean of the patches, ViT's the
+    class token alone, so a new one is made from ``seed``. The image processor is copied, the mask token dropped. ``BadInput`` for
+    what is no DINOv2, has register tokens or a SwiGLU MLP, or cannot be loaded.
+    """
+    config = load_config(folder)
+    _check_foldable(config, folder)
+    state, left = _backbone_state(folder, config)
+    with whole_folder(target) as scratch, quiet_transformers():
+        folded_model(state, config, seed).save_pretrained(scratch)
+        if (folder / PROCESSOR).is_file():
+            shutil.copyfile(folder / PROCESSOR, scratch / PROCESSOR)
+    return left
+
+
+def folded_model(state: Mapping[str, torch.Tensor], config: Any, seed: int) -> ViTForImageClassification:
+    """The ViT of a `Dinov2Model`'s state and configuration, float32, in evaluation mode, with a new classifier."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ViTForImageClassification(folded_config(config))
+    model.vit.load_state_dict(folded_state(state))
+    return model.eval()
+
+
+def folded_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A `ViTModel`'s state, without pooler, from that of a `Dinov2Model`, by transformers 5's names. Tensors may be shared."""
+    folded: dict[str, torch.Tensor] = {}
+    for name, value in state.items():
+        number, _, path = name.removeprefix(LAYERS).partition(".")
+        if not name.startswith(LAYERS):
+            if name != "embeddings.mask_token":
+                folded[name] = value
+            continue
+        part, _, kind = path.rpartition(".")
+        if part in SCALED:
+            gamma = state[f"{LAYERS}{number}.{SCALED[part]}"]
+            value = gamma[:, None] * value if kind == "weight" else gamma * value
+        if path not in SCALED.values():
+            folded[f"layers.{number}.{RENAMED.get(part, part)}.{kind}"] = value
+    return folded
+
+
+def folded_config(config: Any) -> ViTConfig:
+    """ViT's configuration of the sizes of a DINOv2's."""
+    same = (
+        *("hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "hidden_dropout_prob"),
+        *("attention_probs_dropout_prob", "initializer_range", "layer_norm_eps", "image_size", "patch_size", "num_channels"),
+        *("qkv_bias", "id2label", "label2id"),
+    )
+    width = int(config.hidden_size * config.mlp_ratio)
+    return ViTConfig(intermediate_size=width, **{name: getattr(config, name) for name in same})
+
+
+def _check_foldable(config: Any, folder: Path) -> None:
+    if config.model_type == "dinov2_with_registers":
+        raise BadInput(f"{folder}: model type 'dinov2_with_registers' has register tokens, for which a ViT has no place")
+    if config.model_type != "dinov2":
+        raise BadInput(f"{folder}: model type '{config.model_type}' is not 'dinov2', whose LayerScale can be folded")
+    if config.use_swiglu_ffn:
+        raise BadInput(f"{folder}: its MLPs are SwiGLU (use_swiglu_ffn), which a ViT does not have")
+
+
+def _backbone_state(folder: Path, config: Any) -> tuple[dict[str, torch.Tensor], bool]:
+    """State of the checkpoint's `Dinov2Model`, and whether the checkpoint has a classifier."""
+    from safetensors import SafetensorError
+
+    loader: Any = Dinov2Model
+    with quiet_transformers():
+        try:
+            model, found = loader.from_pretrained(
+                folder,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+            )
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, ArithmeticError, SafetensorError) as error:
+            raise BadInput(f"{folder}: the model cannot be loaded: {reason(error)}") from error
+    new = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])} - {"embeddings.mask_token"}
+    if new:
+        raise BadInput(f"{folder}: the weights are not those of config.json: '{min(new)}' is missing or of another size")
+    return model.state_dict(), any(name.startswith("classifier.") for name in found["unexpected_keys"])

