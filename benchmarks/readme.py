@@ -108,6 +108,10 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "search-predictors": ("search-predictors", rows),
     "search-effort": ("search-effort", rows),
     "search-budgets": ("search-budgets", rows),
+    "artifact-promise": ("artifact-promise", rows),
+    "artifact-speedup": ("artifact-speedup", rows),
+    "artifact-peers": ("artifact-peers", rows),
+    "artifact-startup": ("artifact-startup", rows),
 }
 """By marker: the result it is made from, and how."""
 

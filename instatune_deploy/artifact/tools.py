@@ -200,11 +200,10 @@ def pixels(image):
             other = int(resize * long / short)
             resize = (resize, other) if height <= width else (other, resize)
         image = image.resize((resize[1], resize[0]), Image.Resampling[steps["resample"].upper()])
-    values = np.asarray(image)
-    if crop is not None:
-        top, left = (values.shape[0] - crop[0]) // 2, (values.shape[1] - crop[1]) // 2
-        values = values[top : top + crop[0], left : left + crop[1]]
-    values = (values * np.float32(steps["rescale"]) - np.float32(steps["mean"])) / np.float32(steps["std"])
+    if crop is not None:  # black where the image is smaller
+        top, left = (image.height - crop[0]) // 2, (image.width - crop[1]) // 2
+        image = image.crop((left, top, left + crop[1], top + crop[0]))
+    values = (np.asarray(image) * np.float32(steps["rescale"]) - np.float32(steps["mean"])) / np.float32(steps["std"])
     return values.transpose(2, 0, 1).astype(np.float32)
 
 

@@ -70,7 +70,7 @@ def load_pipeline(name: str) -> PipelineSettings:
 def load_inputs(settings: PipelineSettings, work: Path | None = None) -> PipelineInputs:
     """Fetch and check model and data. ``BadInput`` says what is wrong with which.
 
-    work: where a checkpoint with a trimmed vocabulary is kept
+    work: where a checkpoint that is made of the one that is named, with a trimmed vocabulary or as a plain ViT, is kept
     """
     from instatune_deploy.supernet.families import family_of
     from instatune_deploy.supernet.load import load_config
@@ -79,6 +79,9 @@ def load_inputs(settings: PipelineSettings, work: Path | None = None) -> Pipelin
     folder = resolve(model.reference, sha256=model.sha256, revision=model.revision, kind="model", where="model.reference")
     check_model_folder(folder)
     config = load_config(folder)
+    if config.model_type == "dinov2":
+        folder = _folded(folder, work)
+        config = load_config(folder)
     family = family_of(config.model_type, str(folder))
     if family.task != settings.task:
         raise BadInput(
@@ -97,6 +100,18 @@ def load_inputs(settings: PipelineSettings, work: Path | None = None) -> Pipelin
     if not isinstance(task, TextTask):
         raise BadInput(f"model.trim_vocabulary: {settings.task} has no vocabulary; leave it out")
     return _trimmed(inputs, task, work)
+
+
+def _folded(folder: Path, work: Path | None) -> Path:
+    """A DINOv2 checkpoint as a plain ViT's that computes the same; made once."""
+    from instatune_deploy.supernet.layer_scale import fold
+
+    if work is None:
+        raise BadInput(f"{folder}: a DINOv2 checkpoint is made a ViT's first, and this command has no work folder to keep it in")
+    target = work / "folded" / folder_sha256(folder)[:16]
+    if not target.is_dir():
+        fold(folder, target)
+    return target
 
 
 def _trimmed(inputs: PipelineInputs, task: TextTask, work: Path | None) -> PipelineInputs:

@@ -23,6 +23,7 @@ from instatune_deploy.pipeline.training import (
     check_one_process,
     computes_in_bf16,
     load_model,
+    new_head,
     progress,
     save_model,
     steps_of,
@@ -184,6 +185,8 @@ def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Term
         if not (folder / DONE).is_file():
             if teacher is not None:
                 train_teacher(teacher, inputs, seed, bf16, terminal)
+            if (new := new_head(inputs)) is not None:
+                terminal.result(new)
             _train(network, inputs, teacher, folder, key, portable, seed, bf16, terminal)
         else:
             terminal.result(f"fine-tuned before ({folder}), reused")

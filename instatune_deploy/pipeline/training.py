@@ -101,6 +101,17 @@ def load_model(inputs: PipelineInputs, seed: int) -> Any:
     return model
 
 
+def new_head(inputs: PipelineInputs) -> str | None:
+    """A line when the checkpoint has a classifier that is not used, because it is for other labels; None when there is none."""
+    from instatune_deploy.supernet.load import load_config
+
+    config, labels = load_config(inputs.model_folder), inputs.task.label_names
+    classifies = any("Classification" in name for name in getattr(config, "architectures", None) or [])
+    if not classifies or config.num_labels == len(labels):
+        return None
+    return f"the checkpoint's classifier has {config.num_labels} labels, the data {len(labels)}: a new one is made"
+
+
 def save_model(model: Any, inputs: PipelineInputs, folder: Path) -> None:
     """A checkpoint with its tokenizer or image processor; whole, or not there."""
     from instatune_deploy.supernet.load import quiet_transformers

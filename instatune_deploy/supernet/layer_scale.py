@@ -22,23 +22,25 @@ LAYERS = "encoder.layer."
 SCALED = {"attention.o_proj": "layer_scale1.lambda1", "mlp.fc2": "layer_scale2.lambda1"}
 """By matrix of a layer, the gamma that multiplies what it gives."""
 RENAMED = {"norm1": "layernorm_before", "norm2": "layernorm_after"}
-PROCESSOR = "preprocessor_config.json"
+TAKEN_ALONG = ("preprocessor_config.json", "README.md")
+"""Image processor, and the card with the licence."""
 
 
 def fold(folder: Path, target: Path, seed: int = 0) -> bool:
     """Write the DINOv2 checkpoint of ``folder`` to ``target`` as a `ViTForImageClassification` that computes the same features.
 
     Returns whether a trained classifier was left behind: DINOv2's reads the class token and the mean of the patches, ViT's the
-    class token alone, so a new one is made from ``seed``. The image processor is copied, the mask token dropped. ``BadInput`` for
-    what is no DINOv2, has register tokens or a SwiGLU MLP, or cannot be loaded.
+    class token alone, so a new one is made from ``seed``. Image processor and card are copied, the mask token is not.
+    ``BadInput`` for what is no DINOv2, has register tokens or a SwiGLU MLP, or cannot be loaded.
     """
     config = load_config(folder)
     _check_foldable(config, folder)
     state, left = _backbone_state(folder, config)
     with whole_folder(target) as scratch, quiet_transformers():
         folded_model(state, config, seed).save_pretrained(scratch)
-        if (folder / PROCESSOR).is_file():
-            shutil.copyfile(folder / PROCESSOR, scratch / PROCESSOR)
+        for name in TAKEN_ALONG:
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, scratch / name)
     return left
 
 

@@ -89,6 +89,15 @@ def test_a_device_is_checked_first_and_its_protocol_used(artifact: Path) -> None
     assert report.checks[0].detail == "this host is 'another'; it was made for 'generic-cpu'"
 
 
+def test_a_device_measures_enough_runs_for_the_budgets_percentile(tmp_path: Path) -> None:
+    """Of p99 at least 300 runs: with fewer nothing could be said of it."""
+    budget = Budget(text="p99:40ms", statistic="p99", limit_ms=40.0)
+    remeasure = FakeRemeasure(p90_ms=1.0)
+    verify(make_artifact(tmp_path / "artifact", budget=budget), remeasure, device())
+    assert remeasure.asked is not None
+    assert remeasure.asked[-1].min_runs_per_window == 100
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

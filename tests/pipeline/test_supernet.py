@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from instatune_deploy.digests import file_sha256
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import read_json
+from instatune_deploy.pipeline import training
 from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
 from instatune_deploy.pipeline.supernet import Supernet, finetune_stage, supernet_key
 from instatune_deploy.pipeline.teacher import teacher_of
@@ -63,6 +64,16 @@ def test_what_it_leaves_behind(write: Callable[..., Path]) -> None:
     (loss,) = events.Scalars("train/loss")
     assert (loss.step, loss.value) == (10, pytest.approx(entry["loss"]))
     assert {"train/learning_rate", "train/grad_norm"} <= set(events.Tags()["scalars"])
+
+
+def test_another_build_of_the_same_libraries_finds_it(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write()
+    monkeypatch.setattr(training, "version", lambda name: "2.13.0+cpu")
+    trained = finetuned(path)
+    monkeypatch.setattr(training, "version", lambda name: "2.13.0+cu130")
+    assert finetuned(path).folder == trained.folder
+    monkeypatch.setattr(training, "version", lambda name: "2.14.0")
+    assert finetuned(path).folder != trained.folder
 
 
 def test_a_teacher_is_trained_once(write: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from instatune_deploy.artifact.compare import Gate
-from instatune_deploy.artifact.manifest import Manifest, read_manifest
+from instatune_deploy.artifact.manifest import Manifest, read_manifest, write_manifest
 from instatune_deploy.cli import main
 from instatune_deploy.errors import BadInput, VerificationFailed
+from instatune_deploy.pipeline import kept
 from instatune_deploy.pipeline.targets import load_pipeline_or_matrix
 
 from .fakes import Place, write_profile
@@ -204,6 +206,29 @@ def test_what_came_before(finished: Place) -> None:
     assert Gate(finished.output).before("other", alone=True) is None
 
 
+def test_what_cannot_be_compared_is_said_before_anything_is_measured(place: Place, tmp_path: Path) -> None:
+    shutil.copytree(place.artifact, tmp_path / "before" / "another-name")
+    device = str(write_profile(place.folder))
+    done = run(place, place.pipeline, "--device", device, "--compare", str(tmp_path / "before"))
+    assert done.exit_code == 2
+    assert "no artifact called tiny-cpu there, but another-name" in done.stderr
+    manifest = changed(read_manifest(place.artifact), task="translation")
+    write_manifest(tmp_path / "before" / "another-name", manifest)
+    (tmp_path / "before" / "another-name").rename(tmp_path / "before" / "tiny-cpu")
+    done = run(place, place.pipeline, "--device", device, "--compare", str(tmp_path / "before"), "--budget", "5ms")
+    assert done.exit_code == 2
+    assert "that artifact is of another task (translation, not text-classification)" in done.stderr
+    assert not place.fake.measured
+
+
+def test_a_folder_in_the_way_is_said_first(place: Place) -> None:
+    shutil.rmtree(place.artifact)
+    place.artifact.mkdir()
+    (place.artifact / "thesis.txt").write_text("mine")
+    with pytest.raises(BadInput, match="it exists and is no artifact"):
+        place.job("4ms")
+
+
 def test_what_does_not_pass_replaces_nothing(place: Place, tmp_path: Path) -> None:
     """Compared with what lies in the folder itself: the slower one is not put there, however often it is tried."""
     tiny = write_profile(place.folder)
@@ -253,6 +278,24 @@ def test_whatever_ends_the_job_the_summary_is_of_this_one(place: Place, monkeypa
     assert value["ok"] is False
 
 
+def test_what_nobody_foresaw_costs_one_target_only(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = write_profile(place.folder)
+    path = matrix(place, f"device: {tiny}, budget: 4ms", f"device: {tiny}, budget: 6ms")
+    real = kept.searched
+
+    def broken_for_one(searcher: Any, work: Path) -> Any:
+        if "4ms" in str(searcher.budget):
+            raise RuntimeError("broken")
+        return real(searcher, work)
+
+    monkeypatch.setattr("instatune_deploy.pipeline.kept.searched", broken_for_one)
+    done = run(place, path)
+    assert done.exit_code == 1
+    assert "RuntimeError: broken" in done.stderr
+    value = json.loads((place.output / "summary.json").read_text())
+    assert [(build["exit_code"], build["message"]) for build in value["builds"]] == [(1, "not built: RuntimeError"), (0, "")]
+
+
 def test_a_figure_that_this_host_does_not_tell_fails_its_target_only(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("instatune_deploy.devices.memory.forget_peak", lambda: False)
     tiny = write_profile(place.folder)
@@ -269,6 +312,7 @@ def test_a_figure_that_this_host_does_not_tell_fails_its_target_only(place: Plac
     ("words", "message"),
     [
         (("nowhere", "5%", "0.5"), "--compare nowhere: no such folder"),
+        ((".", "5", "0.5"), "--max-latency-increase 5: write 5%, or a share below 1"),
         ((".", "5x", "0.5"), "--max-latency-increase '5x': a number, such as 5% or 0.05"),
         ((".", "5%", "-1"), "--max-accuracy-drop '-1': points, such as 0.5"),
     ],

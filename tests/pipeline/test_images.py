@@ -1,0 +1,165 @@
+"""From images to an artifact: the whole flow on a tiny ViT, its graphs really made, proved and run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from instatune_deploy.artifact.layouts import write_layout
+from instatune_deploy.artifact.manifest import read_manifest
+from instatune_deploy.artifact.samples import Samples
+from instatune_deploy.artifact.verify import verify
+from instatune_deploy.errors import BadInput, UserError
+from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
+
+from .conftest import installed
+from .fakes import FakeDevice, Place
+
+PIPELINE = """\
+task: image-classification
+model:
+  reference: {model}
+data:
+  reference: {data}
+  split: {{validation: 20}}
+  image_size: 12
+  augmentation: flip
+finetune:
+  max_steps: 6
+  batch_size: 16
+  learning_rate: 1e-3
+  importance_rows: 16
+search:
+  initial: 8
+  per_round: 4
+  rounds: 1
+  population: 20
+  generations: 10
+"""
+PROCESSOR = {
+    "image_processor_type": "BitImageProcessor",
+    "size": {"shortest_edge": 20},
+    "do_center_crop": True,
+    "crop_size": {"height": 16, "width": 16},
+    "resample": 3,
+}
+
+
+def write_photos(folder: Path) -> Path:
+    """Light and dark noise, 40 to train on and 20 to test."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 60), ("test", 20)):
+        for label, around in (("dark", 60), ("light", 190)):
+            (folder / split / label).mkdir(parents=True)
+            for index in range(count // 2):
+                pixels = np.clip(rng.normal(around, 40, (22, 18, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / split / label / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seen(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("images")
+    make_model("vit", image_size=16, num_labels=3).save_pretrained(folder / "vit")
+    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(PROCESSOR), encoding="utf-8")
+    pipeline = folder / "images.yaml"
+    pipeline.write_text(PIPELINE.format(model=folder / "vit", data=write_photos(folder / "photos")), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        place = Place(folder, pipeline, installed(patch, FakeDevice()))
+        place.job("4ms").run()
+    return place
+
+
+def test_the_artifact_is_of_pixels(seen: Place) -> None:
+    manifest = read_manifest(seen.artifact)
+    assert manifest.task == "image-classification"
+    assert manifest.input_shapes == {"pixel_values": [1, 3, 12, 12]}
+    assert manifest.deployment.sequence_length == 3 * 3 + 1
+    assert manifest.data is not None
+    assert manifest.data.rows == {"train": 40, "validation": 20, "test": 20}
+    assert "batch 1, 12 x 12 px" in seen.said
+    assert "the checkpoint's classifier has 3 labels, the data 2: a new one is made" in seen.said
+    assert verify(seen.artifact, seen.fake.verify_again).ok
+
+
+def test_predict_says_what_pytorch_said_of_the_samples(seen: Place) -> None:
+    rows = json.loads((seen.artifact / "samples.json").read_text(encoding="utf-8"))
+    shown = [row for row in rows if "image" in row]
+    assert len(shown) == 8
+    paths = [str(seen.artifact / row["image"]) for row in shown]
+    command = [sys.executable, str(seen.artifact / "predict.py"), *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    labels = read_manifest(seen.artifact).labels
+    for line, row in zip(done.stdout.splitlines(), shown, strict=True):
+        raised = np.exp(np.array(row["logits"]) - max(row["logits"]))
+        best = int(raised.argmax())
+        said, share = line.split("\t")[0].split()
+        assert said == labels[best]
+        assert float(share.rstrip("%")) == pytest.approx(100 * raised[best] / raised.sum(), abs=0.11)
+
+
+def test_samples_are_what_the_image_processor_of_the_artifact_makes(seen: Place) -> None:
+    """Transformers' own, by the file that was handed over."""
+    from transformers import AutoImageProcessor
+
+    processor = AutoImageProcessor.from_pretrained(seen.artifact, use_fast=False)
+    samples = Samples.read(seen.artifact).inputs["pixel_values"]
+    for index in range(3):
+        image = Image.open(seen.artifact / "samples" / f"{index}.png")
+        made = processor(image, return_tensors="np")["pixel_values"][0]
+        np.testing.assert_allclose(samples[index], made, atol=1e-5)
+
+
+def test_its_repository_for_triton(seen: Place, tmp_path: Path) -> None:
+    if read_manifest(seen.artifact).runtime != "onnxruntime":
+        pytest.skip("what was chosen runs in a runtime that Triton cannot be told to compute so in")
+    write_layout(seen.artifact, "triton", "photos", tmp_path / "out")
+    text = (tmp_path / "out" / "photos" / "config.pbtxt").read_text(encoding="utf-8")
+    assert 'name: "pixel_values" data_type: TYPE_FP32 dims: [ 1, 3, 12, 12 ]' in text
+
+
+def test_of_an_image_only_the_batch_can_be_open(seen: Place) -> None:
+    with pytest.raises(UserError, match="image-classification: the graph's tokens cannot be left open"):
+        seen.job(opened=("tokens",)).run()
+
+
+def test_a_dinov2_checkpoint_is_made_a_vit(seen: Place, tmp_path: Path) -> None:
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=16, patch_size=4)
+    Dinov2Model(config).save_pretrained(tmp_path / "dinov2")
+    text = seen.pipeline.read_text(encoding="utf-8").replace(str(seen.folder / "vit"), str(tmp_path / "dinov2"))
+    (tmp_path / "dinov2.yaml").write_text(text, encoding="utf-8")
+    settings = load_pipeline(str(tmp_path / "dinov2.yaml"))
+    inputs = load_inputs(settings, tmp_path)
+    assert json.loads((inputs.model_folder / "config.json").read_text(encoding="utf-8"))["model_type"] == "vit"
+    assert inputs.task.tokens(12) == 10
+    with pytest.raises(BadInput, match="has no work folder"):
+        load_inputs(settings)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("image-classification", "text-classification", "data.image_size is for image-classification"),
+        ("image_size: 12", "max_length: 12", "data.max_length is for text-classification"),
+        ("image_size: 12", "format: csv", "data.format: no 'csv' for image-classification; there are folder, idx, parquet"),
+        ("image_size: 12", "image_size: 13", "data.image_size: 13 px are no multiple of the model's patch of 4; 12 or 16 are"),
+        ("augmentation: flip", "image: [a]", "data.image"),
+        ("  image_size: 12", "model:\n  trim_vocabulary: true", "model"),
+    ],
+)
+def test_one_clear_line(seen: Place, tmp_path: Path, before: str, after: str, message: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(seen.pipeline.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_inputs(load_pipeline(str(path)), tmp_path)
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
