@@ -41,6 +41,7 @@ benchmarks: $(VENV)/installed
 	for name in sharing peers macs; do $(BIN)/python -m benchmarks.finetune.$$name --members 2 || exit 1; done
 	$(BIN)/python -m benchmarks.finetune.ablation --members 2
 	for name in pool effort predictors budgets; do $(BIN)/python -m benchmarks.search.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.vision.latency
 	for name in startup speedup peers promise; do $(BIN)/python -m benchmarks.artifact.$$name || exit 1; done
 	[ -z "$(HAT)" ] || $(BIN)/python -m benchmarks.search.hat --data $(HAT)
 	$(MAKE) benchmarks-readme

@@ -108,6 +108,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "search-predictors": ("search-predictors", rows),
     "search-effort": ("search-effort", rows),
     "search-budgets": ("search-budgets", rows),
+    "vit-latency": ("vit-latency", rows),
     "artifact-promise": ("artifact-promise", rows),
     "artifact-speedup": ("artifact-speedup", rows),
     "artifact-peers": ("artifact-peers", rows),

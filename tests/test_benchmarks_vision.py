@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks.vision import base_size, checkpoint, fashion
+from benchmarks.vision import base_size, checkpoint, fashion, latency
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.load import load_pretrained
 
@@ -201,3 +201,22 @@ def test_the_real_ones(tmp_path: Path) -> None:
     assert model.vit.embeddings.position_embeddings.shape == (1, 17, 384)
     done = CliRunner().invoke(fashion.main, ["--output", str(tmp_path / "data")])
     assert done.exit_code == 0, done.output
+
+
+def test_a_smoke_run_of_the_latencies(tmp_path: Path) -> None:
+    done = CliRunner().invoke(latency.main, ["--quick", "--results", str(tmp_path)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "vit-latency.json").read_text())
+    assert [row["network"] for row in found["rows"]] == ["full", "3/4 of the layers"]
+    assert found["settings"]["image_size"] == 32
+
+
+def test_the_largest_network_within_the_budget() -> None:
+    rows = [
+        {"network": "full", "G MACs": 17.6, "a": 40.0, "b": None},
+        {"network": "half", "G MACs": 8.8, "a": 25.0, "b": 19.0},
+        {"network": "quarter", "G MACs": 4.4, "a": 9.0, "b": 8.0},
+    ]
+    found = latency.summarised(rows, ["a", "b"])
+    assert (found["largest_within_budget"], found["its_ms"], found["full_fastest_ms"]) == ("half", 19.0, 40.0)
+    assert "why" in latency.summarised(rows[:1], ["a", "b"])
