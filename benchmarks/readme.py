@@ -105,9 +105,12 @@ def artifact_peers(result: dict[str, Any]) -> str:
         theirs = {"ms ": best[time], "MB ": best["MB"], "accuracy ": best["accuracy"]}
         shown.append({**here, "fastest other": best["made by"] or "", **theirs})
     summary = result["summary"]
+    worst, typical, size = (
+        summary[name] for name in ("latency_ratio_to_best_peer", "median_latency_ratio", "size_ratio_to_best_peer")
+    )
     said = (
-        f"The fastest files of all: {summary['latency_ratio_to_best_peer']} of the best other's latency for the network where we do "
-        f"worst, {summary['median_latency_ratio']} in the median. The smallest: {summary['size_ratio_to_best_peer']} of the size."
+        f"The fastest files of all: {worst} of the best other's latency where we do worst, {typical} in the median. "
+        f"The smallest: {size} of the size."
     )
     return f"\n{markdown(shown)}\n\n{said}\n\n"
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instatune_deploy.artifact.layouts import write_layout
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.artifact.verify import verify
@@ -73,7 +72,7 @@ def seen(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Place:
     pipeline.write_text(PIPELINE.format(model=folder / "vit", data=write_photos(folder / "photos")), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         place = Place(folder, pipeline, installed(patch, FakeDevice()))
-        place.job("4ms").run()
+        place.job("5ms").run()
     return place
 
 
@@ -117,14 +116,6 @@ def test_samples_are_what_the_image_processor_of_the_artifact_makes(seen: Place)
         np.testing.assert_allclose(samples[index], made, atol=1e-5)
 
 
-def test_its_repository_for_triton(seen: Place, tmp_path: Path) -> None:
-    if read_manifest(seen.artifact).runtime != "onnxruntime":
-        pytest.skip("what was chosen runs in a runtime that Triton cannot be told to compute so in")
-    write_layout(seen.artifact, "triton", "photos", tmp_path / "out")
-    text = (tmp_path / "out" / "photos" / "config.pbtxt").read_text(encoding="utf-8")
-    assert 'name: "pixel_values" data_type: TYPE_FP32 dims: [ 1, 3, 12, 12 ]' in text
-
-
 def test_of_an_image_only_the_batch_can_be_open(seen: Place) -> None:
     with pytest.raises(UserError, match="image-classification: the graph's tokens cannot be left open"):
         seen.job(opened=("tokens",)).run()
@@ -163,3 +154,10 @@ def test_one_clear_line(seen: Place, tmp_path: Path, before: str, after: str, me
         load_inputs(load_pipeline(str(path)), tmp_path)
     assert message in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_its_repository_for_triton(seen: Place) -> None:
+    seen.job("6ms", layout="triton").run()
+    text = (seen.output / "tiny-cpu-triton" / "tiny-cpu" / "config.pbtxt").read_text(encoding="utf-8")
+    assert '{ name: "pixel_values" data_type: TYPE_FP32 dims: [ 1, 3, 12, 12 ] }' in text
+    assert "promised for 1, 3, 12, 12 (batch, channels, height, width)" in text

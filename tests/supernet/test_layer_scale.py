@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageClassification, Dinov2Config, Dinov2ForImageClassification, Dinov2Model
 
 from instatune_deploy.errors import BadInput
-from instatune_deploy.supernet.layer_scale import PROCESSOR, fold
+from instatune_deploy.supernet.layer_scale import fold
 from instatune_deploy.supernet.load import load_pretrained
 from instatune_deploy.supernet.positions import resized
 
@@ -33,7 +33,7 @@ def make_dinov2(kind: Any = Dinov2Model, **changes: Any) -> Any:
 def saved(model: Any, folder: Path, rename: Any = None) -> Path:
     """The model's checkpoint; ``rename``: of its tensors."""
     model.save_pretrained(folder)
-    (folder / PROCESSOR).write_text('{"image_processor_type": "BitImageProcessor"}')
+    (folder / "preprocessor_config.json").write_text('{"image_processor_type": "BitImageProcessor"}')
     if rename is not None:
         tensors = {rename(name): value.clone() for name, value in model.state_dict().items()}
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -83,7 +83,7 @@ def test_a_trained_classifier_is_left_behind(tmp_path: Path) -> None:
     assert torch.allclose(folded.vit(pixels(42)).last_hidden_state, model.dinov2(pixels(42)).last_hidden_state, atol=1e-5)
     assert folded.classifier.weight.shape == (3, 32)
     assert folded.config.id2label == {0: "cat", 1: "dog", 2: "emu"}
-    assert (tmp_path / "b" / PROCESSOR).read_text() == (folder / PROCESSOR).read_text()
+    assert (tmp_path / "b" / "preprocessor_config.json").read_text() == (folder / "preprocessor_config.json").read_text()
     # the new one follows the seed alone
     torch.manual_seed(5)
     fold(folder, tmp_path / "c")
