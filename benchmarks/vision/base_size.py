@@ -6,10 +6,17 @@ Latency does not depend on what the weights say, so they are random and nothing 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from instatune_deploy.files import whole_folder
 
-TINY = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128, "image_size": 32}
+TINY: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "image_size": 32,
+}
 
 
 def clip_vit_b16(output: Path, tiny: bool = False) -> None:
