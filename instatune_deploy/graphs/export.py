@@ -47,6 +47,8 @@ def export_template(network: SuperNetwork, inputs: dict[str, torch.Tensor], open
     model = network.extract(shape.full())
     boundaries = tuple(f"boundary_{index}" for index in range(shape.layers + 1))
     proto = _export(model, inputs, boundaries=len(boundaries), open_shapes=open_shapes)
+    if open_shapes and any(value.dim() > 2 for value in inputs.values()):
+        _follow_heads(proto)
     weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
     layers = [f"{layers_path(model, family)}.{layer}." for layer in range(shape.layers)]
     for layer in layers:
@@ -102,6 +104,23 @@ def _export(model: Any, inputs: dict[str, torch.Tensor], boundaries: int, open_s
         if initializer.name.startswith(f"{PREFIX}."):
             rename_tensor(proto, initializer.name, initializer.name.removeprefix(f"{PREFIX}."))
     return proto
+
+
+def _follow_heads(proto: onnx.ModelProto) -> None:
+    """Where only the batch is open, the exporter leaves it to a Reshape's ``-1``, and the heads are a number there, which no
+    carved network has: the batch is the input's own (``0``), and ``-1`` are the heads, or their width."""
+    shapes = {item.name: item for item in proto.graph.initializer if item.data_type == onnx.TensorProto.INT64}
+    for node in proto.graph.node:
+        if node.op_type != "Reshape" or node.input[1] not in shapes:
+            continue
+        shape = numpy_helper.to_array(shapes[node.input[1]]).tolist()
+        if len(shape) < 3 or shape[0] != -1:
+            continue
+        node.input[1] = f"{node.output[0]}.shape"
+        proto.graph.initializer.append(numpy_helper.from_array(np.array([0, shape[1], -1, *shape[3:]]), node.input[1]))
+        # 0 is the input's own size only where this is not said
+        for attribute in [item for item in node.attribute if item.name == "allowzero"]:
+            node.attribute.remove(attribute)
 
 
 def _free_names(proto: onnx.ModelProto, module: str) -> None:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from instatune_deploy.devices.deployment import Deployment, Measurement
 
 SAMPLE_ROWS = 32
-ARTIFACT_REVISION = 3
-"""Raised when an artifact holds something else than before: one of before is made anew. 2: programs and a card."""
+ARTIFACT_REVISION = 4
+"""Raised when an artifact holds something else than before: one of before is made anew. 2: programs and a card; 4: the programs
+check what they use."""
 ATTEMPTS = 5
 ACCURACY_TOLERANCE = 0.01
 """On the same rows, so only a calibration can make a difference: more than a point is another network."""

@@ -25,7 +25,7 @@ INPUTS = {
     "deit": ("pixel_values",),
 }
 TEXT_INPUTS = {name: inputs for name, inputs in INPUTS.items() if "input_ids" in inputs}
-ALL_INPUTS = {**TEXT_INPUTS, "xlm-roberta": INPUTS["roberta"], "camembert": INPUTS["roberta"]}
+ALL_INPUTS = {**INPUTS, "xlm-roberta": INPUTS["roberta"], "camembert": INPUTS["roberta"]}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from instatune_deploy.graphs.carve import carve
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 
-from .conftest import ALL_INPUTS, Case, make_case
+from .conftest import ALL_INPUTS, PIXELS, Case, make_case
 
 UNEVEN = Architecture((0, 2, 3), (3, 1, 4), (64, 5, 33))
 SHAPES = [(1, 1), (1, 12), (7, 1), (4, 12), (2, 3), (8, 8), (4, 32), (5, 38)]
@@ -25,7 +25,10 @@ SHAPES = [(1, 1), (1, 12), (7, 1), (4, 12), (2, 3), (8, 8), (4, 32), (5, 38)]
 def check(case: Case, variant: str, runtime: str, architecture: Architecture, shapes: list[tuple[int, int]], seed: int) -> None:
     graph = carve(getattr(case, variant), architecture)
     with closing(open_session(graph.SerializeToString(), runtime, "fp32", 1)) as session:
-        assert session.input_shapes == dict.fromkeys(case.names, (None, None))
+        # of images the batch alone
+        assert session.input_shapes == dict.fromkeys(
+            case.names, (None, *PIXELS) if "pixel_values" in case.names else (None, None)
+        )
         for rows, tokens in shapes:
             inputs = case.inputs(seed, rows=rows, tokens=tokens)
             np.testing.assert_allclose(session.run(inputs)["logits"], case.logits(architecture, inputs), rtol=0, atol=1e-4)
