@@ -61,8 +61,9 @@ def test_any_shape(open_cases: dict[str, Case], rows: int, tokens: int) -> None:
 
 def test_a_row_does_not_depend_on_the_padding_of_its_batch(open_cases: dict[str, Case]) -> None:
     """What a batch padded to its own longest row gives is what padding to the maximum gives."""
-    for model_type in ALL_INPUTS:
-        case = open_cases[model_type]
+    for case in open_cases.values():
+        if "pixel_values" in case.names:
+            continue
         inputs = case.inputs(3, rows=6, tokens=10)
         padding = {"input_ids": case.network.config.pad_token_id, "attention_mask": 0, "token_type_ids": 0}
         longer = {name: np.pad(value, ((0, 0), (0, 25)), constant_values=padding[name]) for name, value in inputs.items()}
