@@ -120,8 +120,8 @@ _device_options = _all_of(
 )
 
 
-class _Main(click.Group):
-    """The commands. What a user did wrong in any of them is reported, and Ctrl-C says what is kept, both without a traceback."""
+class ClearErrors(click.Command):
+    """A command, or a group of them, in which what a user did wrong is one line and an exit code, not a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -129,6 +129,14 @@ class _Main(click.Group):
         except UserError as error:
             click.echo(f"Error: {error.message}", err=True)
             context.exit(error.exit_code)
+
+
+class _Main(ClearErrors, click.Group):
+    """The commands. Ctrl-C in any of them says what is kept."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
         except KeyboardInterrupt:
             click.echo("\nInterrupted. Checkpoints and measurements are kept: the same command goes on from there.", err=True)
             context.exit(130)

@@ -30,7 +30,7 @@ from instatune_deploy.devices.runs import Run
 from instatune_deploy.pipeline.bench import Bench
 from instatune_deploy.pipeline.evaluate import opened
 from instatune_deploy.supernet.architecture import Architecture
-from instatune_deploy.tasks.text_classification import accuracy
+from instatune_deploy.tasks.metrics import accuracy
 
 WORK = REPOSITORY / "runs" / "benchmarks" / "peers"
 NETWORKS = {

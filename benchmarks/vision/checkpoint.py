@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from benchmarks.vision import Command
+from instatune_deploy.cli import ClearErrors
 from instatune_deploy.errors import VerificationFailed
 from instatune_deploy.files import whole_folder, write_text
 
@@ -60,7 +60,7 @@ MIT licence; DINOv2 itself is Meta's, Apache-2.0), LayerScale folded into the ma
 """
 
 
-@click.command(cls=Command, help=__doc__)
+@click.command(cls=ClearErrors, help=__doc__)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the checkpoint; replaced.")
 @click.option("--image-size", type=int, help="Edge of the images in pixels, a multiple of 14; 518 when not given.")
 def main(output: Path, image_size: int | None) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.vision import Command
+from instatune_deploy.cli import ClearErrors
 from instatune_deploy.digests import file_sha256
 from instatune_deploy.errors import BadInput, clear_os_errors
 from instatune_deploy.files import write_bytes
@@ -31,7 +31,7 @@ SECONDS = 600
 """A download may take so long."""
 
 
-@click.command(cls=Command, help=__doc__)
+@click.command(cls=ClearErrors, help=__doc__)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Where the four files are put.")
 def main(output: Path) -> None:
     """Fetch what is not there."""

@@ -12,7 +12,7 @@ import torch
 from instatune_deploy.finetune.precision import own_precision
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
-from instatune_deploy.tasks.text_classification import accuracy
+from instatune_deploy.tasks.metrics import accuracy
 
 BATCH_SIZE = 16
 """The fastest of 8 to 128 on a CPU: the less is padded, the better."""

@@ -228,7 +228,7 @@ class Bench:
 
     def _evaluate(self, architecture: Architecture, run: Run, split: Split) -> float:
         from instatune_deploy.pipeline.evaluate import opened
-        from instatune_deploy.tasks.text_classification import accuracy
+        from instatune_deploy.tasks.metrics import accuracy
 
         variant = self._variant(run)
         # quantised graphs have the shapes they were calibrated at; the others are as accurate with less padding, and quicker

@@ -244,7 +244,7 @@ def _shipped_accuracy(bench: Bench, artifact: Draft, deployment: Deployment, spl
     """Accuracy of the finished files, in their runtime and precision, on every row of a split."""
     from instatune_deploy.artifact.graph_files import GRAPH_FILES
     from instatune_deploy.pipeline.evaluate import opened
-    from instatune_deploy.tasks.text_classification import accuracy
+    from instatune_deploy.tasks.metrics import accuracy
 
     with opened(GRAPH_FILES[deployment.runtime].path(artifact.folder), deployment.run) as session:
         logits = bench.logits(session, split)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from transformers import Dinov2Model, ViTConfig, ViTForImageClassification
 
-from instatune_deploy.errors import BadInput, reason
+from instatune_deploy.errors import BadInput
 from instatune_deploy.files import whole_folder
-from instatune_deploy.supernet.load import load_config, quiet_transformers
+from instatune_deploy.supernet.load import from_folder, load_config, quiet_transformers
 
 LAYERS = "encoder.layer."
 SCALED = {"attention.o_proj": "layer_scale1.lambda1", "mlp.fc2": "layer_scale2.lambda1"}
@@ -93,22 +93,7 @@ def _check_foldable(config: Any, folder: Path) -> None:
 
 def _backbone_state(folder: Path, config: Any) -> tuple[dict[str, torch.Tensor], bool]:
     """State of the checkpoint's `Dinov2Model`, and whether the checkpoint has a classifier."""
-    from safetensors import SafetensorError
-
-    loader: Any = Dinov2Model
-    with quiet_transformers():
-        try:
-            model, found = loader.from_pretrained(
-                folder,
-                config=config,
-                local_files_only=True,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                dtype=torch.float32,
-            )
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, ArithmeticError, SafetensorError) as error:
-            raise BadInput(f"{folder}: the model cannot be loaded: {reason(error)}") from error
+    model, found = from_folder(Dinov2Model, folder, config)
     new = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])} - {"embeddings.mask_token"}
     if new:
         raise BadInput(f"{folder}: the weights are not those of config.json: '{min(new)}' is missing or of another size")

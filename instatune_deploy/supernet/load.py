@@ -26,7 +26,6 @@ def load_pretrained(folder: Path, labels: list[str], seed: int, kind: type[PreTr
     layers are missing or of other sizes (which transformers would replace by random ones).
     """
     import torch
-    from safetensors import SafetensorError
 
     config = load_config(folder)
     family_of(config.model_type, str(folder))
@@ -35,10 +34,29 @@ def load_pretrained(folder: Path, labels: list[str], seed: int, kind: type[PreTr
     config.label2id = {label: index for index, label in enumerate(labels)}
     config.problem_type = "single_label_classification"
     wanted: Any = kind or _model_class(config)
-    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        model, found = from_folder(wanted, folder, config)
+    _check_found(model, found, folder)
+    weights = sum(4 * parameter.numel() for parameter in model.parameters())
+    if weights > LARGEST_BYTES:
+        most = f"{LARGEST_BYTES / 1e9:.1f} GB"
+        raise BadInput(f"{folder}: {weights / 1e9:.1f} GB of weights are more than one ONNX file holds ({most})")
+    return model.eval()
+
+
+def from_folder(kind: Any, folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
+    """A model of the class ``kind`` with the weights of ``folder``, float32, and what transformers says of missing ones.
+
+    Only safetensors are read and no code of the checkpoint is run. ``BadInput`` when it cannot be loaded; weights that are
+    missing or of other sizes are random, and the caller's to refuse.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    with quiet_transformers():
         try:
-            model, found = wanted.from_pretrained(
+            model, found = kind.from_pretrained(
                 folder,
                 config=config,
                 local_files_only=True,
@@ -50,12 +68,7 @@ def load_pretrained(folder: Path, labels: list[str], seed: int, kind: type[PreTr
             )
         except (OSError, RuntimeError, ValueError, TypeError, KeyError, ArithmeticError, SafetensorError) as error:
             raise BadInput(f"{folder}: the model cannot be loaded: {reason(error)}") from error
-    _check_found(model, found, folder)
-    weights = sum(4 * parameter.numel() for parameter in model.parameters())
-    if weights > LARGEST_BYTES:
-        most = f"{LARGEST_BYTES / 1e9:.1f} GB"
-        raise BadInput(f"{folder}: {weights / 1e9:.1f} GB of weights are more than one ONNX file holds ({most})")
-    return model.eval()
+    return model, found
 
 
 def _check_found(model: PreTrainedModel, found: dict[str, Any], folder: Path) -> None:

@@ -17,7 +17,47 @@ TOKENS, PIXELS = "tokens", "px"
 """Units of an input's size."""
 
 
-class Task(Protocol):
+class Labelled(Protocol):
+    """Rows of all splits, and what they are labelled with."""
+
+    @property
+    def label_names(self) -> list[str]:
+        """The i-th logit is the i-th name's."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[Split, npt.NDArray[np.int64]]:
+        """Class numbers of each split, (rows,)."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Digest of all rows: equal keys, equal data."""
+        ...
+
+
+class OfData:
+    """What a task says of its rows' labels is what its ``data`` says."""
+
+    data: Labelled
+
+    @property
+    def label_names(self) -> list[str]:
+        """See `Labelled`."""
+        return self.data.label_names
+
+    @property
+    def labels(self) -> Mapping[Split, npt.NDArray[np.int64]]:
+        """See `Labelled`."""
+        return self.data.labels
+
+    @property
+    def key(self) -> str:
+        """See `Labelled`."""
+        return self.data.key
+
+
+class Task(Labelled, Protocol):
     """The rows of a task, with the preprocessing of the checkpoint that is fine-tuned.
 
     ``size``, of one input, is in the task's own ``unit``: tokens of a text, pixels of an image's edge.
@@ -45,21 +85,6 @@ class Task(Protocol):
     @property
     def counts(self) -> dict[Split, int]:
         """Rows of each split."""
-        ...
-
-    @property
-    def label_names(self) -> list[str]:
-        """The i-th logit is the i-th name's."""
-        ...
-
-    @property
-    def labels(self) -> Mapping[Split, npt.NDArray[np.int64]]:
-        """Class numbers of each split, (rows,)."""
-        ...
-
-    @property
-    def key(self) -> str:
-        """Digest of all rows: equal keys, equal data."""
         ...
 
     @property

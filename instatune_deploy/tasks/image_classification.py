@@ -1,4 +1,4 @@
-"""The task image classification: labelled images in three fixed splits, and accuracy as the metric."""
+"""The rows of image classification: labelled images in three fixed splits."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput
 from instatune_deploy.tasks.image_rows import read_images
 from instatune_deploy.tasks.images import ImageSource, Unreadable, check_image
-from instatune_deploy.tasks.metrics import accuracy, top_k_accuracy
 from instatune_deploy.tasks.splits import labelled_splits
 from instatune_deploy.tasks.tables import Split
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["ImageData", "accuracy", "load_images", "top_k_accuracy"]
 
 FEW_UNREADABLE, UNREADABLE_SHARE = 10, 0.01
 """More unreadable images than both are a mistake in the data, not dirt."""

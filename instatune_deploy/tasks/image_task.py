@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from instatune_deploy.config import DataSettings
 from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput
 from instatune_deploy.tasks.augmentation import Level, augment
-from instatune_deploy.tasks.base import PIXELS, Arrays
+from instatune_deploy.tasks.base import PIXELS, Arrays, OfData
 from instatune_deploy.tasks.image_classification import ImageData, load_images
 from instatune_deploy.tasks.image_processing import Preprocessing
 from instatune_deploy.tasks.images import open_image
@@ -62,7 +62,7 @@ class TrainingImages(Sequence[dict[str, Any]]):
 
 
 @dataclass(frozen=True, eq=False)
-class ImageTask:
+class ImageTask(OfData):
     """largest: pixels of an image's edge; tokens_of: tokens that the model makes of an image of so many"""
 
     data: ImageData
@@ -70,7 +70,7 @@ class ImageTask:
     largest: int
     augmentation: Level
     tokens_of: Callable[[int], int]
-    _kept: dict[Split, npt.NDArray[np.float32]] = field(default_factory=dict)
+    _kept: dict[Split, npt.NDArray[np.float32]] = field(default_factory=dict, init=False)
 
     unit = PIXELS
     axes = ("batch",)
@@ -79,21 +79,6 @@ class ImageTask:
     def counts(self) -> dict[Split, int]:
         """See `Task`."""
         return {split: len(self.data.images[split]) for split in SPLITS}
-
-    @property
-    def label_names(self) -> list[str]:
-        """See `Task`."""
-        return self.data.label_names
-
-    @property
-    def labels(self) -> Mapping[Split, npt.NDArray[np.int64]]:
-        """See `Task`."""
-        return self.data.labels
-
-    @property
-    def key(self) -> str:
-        """See `Task`."""
-        return self.data.key
 
     @property
     def warnings(self) -> Sequence[str]:

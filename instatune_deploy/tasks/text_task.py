@@ -13,7 +13,7 @@ import numpy.typing as npt
 from instatune_deploy.config import DataSettings
 from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput
-from instatune_deploy.tasks.base import TOKENS, Arrays
+from instatune_deploy.tasks.base import TOKENS, Arrays, OfData
 from instatune_deploy.tasks.tables import SPLITS, Split
 from instatune_deploy.tasks.text_classification import TextData, load_rows
 from instatune_deploy.tasks.text_inputs import chosen, load_tokenizer, pad, padded_batches, tokenize
@@ -38,13 +38,13 @@ Tokens = Mapping[str, Sequence[Sequence[int]]]
 
 
 @dataclass(frozen=True, eq=False)
-class TextTask:
+class TextTask(OfData):
     """largest: longest text, in tokens; longer ones are cut."""
 
     data: TextData
     tokenizer: PreTrainedTokenizerBase
     largest: int
-    _tokenised: dict[tuple[Split, int], Tokens] = field(default_factory=dict)
+    _tokenised: dict[tuple[Split, int], Tokens] = field(default_factory=dict, init=False)
 
     unit = TOKENS
     warnings = ()
@@ -54,21 +54,6 @@ class TextTask:
     def counts(self) -> dict[Split, int]:
         """See `Task`."""
         return {split: len(self.data.texts[split]) for split in SPLITS}
-
-    @property
-    def label_names(self) -> list[str]:
-        """See `Task`."""
-        return self.data.label_names
-
-    @property
-    def labels(self) -> Mapping[Split, npt.NDArray[np.int64]]:
-        """See `Task`."""
-        return self.data.labels
-
-    @property
-    def key(self) -> str:
-        """See `Task`."""
-        return self.data.key
 
     def rows_key(self, split: Split) -> str:
         """See `Task`."""
