@@ -29,8 +29,8 @@ MAX_MANIFEST_BYTES = 16 << 20
 """Of a manifest that is read; one takes some ten thousand bytes."""
 SEAL = "sha256"
 """The manifest's own digest, in itself."""
-LEFT_BESIDE = re.compile(r"\.git(/.*)?|\.gitattributes|\.cache/huggingface/.*|__pycache__/.*|(.*/)?\.DS_Store", re.DOTALL)
-"""What git, the Hugging Face Hub, Python and a Mac leave beside an artifact's files. None of its programs loads any of it."""
+LEFT_BESIDE = re.compile(r"\.git(/.*)?|\.gitattributes|\.cache/huggingface/.*|(.*/)?\.DS_Store", re.DOTALL)
+"""What git, the Hugging Face Hub and a Mac leave beside an artifact's files. Nothing loads any of it."""
 
 
 class Entry(Protocol):

@@ -23,12 +23,12 @@ class Gate:
     def of(cls, previous: Path, latency_increase: str, accuracy_drop: str) -> Gate:
         """From words: ``5%`` or ``0.05``; ``0.5`` points. ``BadInput`` for anything else, or a folder that is not there.
 
-        Without a percent sign no more than 1 is a share: whoever writes 5 does not mean five times as slow.
+        Without a percent sign only what is below 1 is a share: whoever writes 5 does not mean five times as slow.
         """
         if not previous.is_dir():
             raise BadInput(f"--compare {previous}: no such folder")
         share = _number("--max-latency-increase", latency_increase.removesuffix("%")) / (100 if "%" in latency_increase else 1)
-        if share > 1 and "%" not in latency_increase:
+        if share >= 1 and "%" not in latency_increase:
             raise BadInput(f"--max-latency-increase {latency_increase}: write {latency_increase}%, or a share below 1")
         return cls(previous, share, _number("--max-accuracy-drop", accuracy_drop.removesuffix("%")))
 

@@ -10,6 +10,7 @@ from instatune_deploy.devices.plan import package_of
 from instatune_deploy.devices.pyz import build_pyz
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.modules import MODULES, runtime_module
+from instatune_deploy.tasks.images import FORMATS
 
 VERIFY, VERIFY_MODULES, PREDICT = "verify.py", "verify.pyz", "predict.py"
 EDGE = "instatune_deploy.artifact.edge"
@@ -140,6 +141,7 @@ def proved(name):
 
 steps = json.loads(Path(proved("preprocessing.json")).read_text(encoding="utf-8"))
 graph = [proved(name) for name in {graphs!r}][0]
+proved("predict.py")
 {inputs}
 
 {load}
@@ -182,9 +184,19 @@ IMAGE = '''
 def opened(path):
     """RGB, 8 bits, upright; ValueError for what is no image."""
     try:
-        image = ImageOps.exif_transpose(Image.open(path))
+        image = Image.open(path, formats=FORMATS)  # none of which starts another program
+        image.load()
+        try:
+            image = ImageOps.exif_transpose(image)
+        except Exception:  # the pixels are there; broken data beside them turn nothing
+            pass
         if image.mode.startswith("I"):  # 16 bits
-            image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().astype(np.uint8))
+            values = np.asarray(image)
+            if values.min() < 0 or values.max() > 65535:
+                raise ValueError("grey values beyond 16 bits")
+            image = Image.fromarray((values / 257).round().astype(np.uint8))
+        if image.mode == "F":
+            raise ValueError("pixels that are fractions")
         return image.convert("RGB")
     except Exception as error:  # Pillow has many kinds of them
         raise ValueError(f"{path}: not an image that can be opened: {error}") from error
@@ -210,7 +222,7 @@ def pixels(image):
 def inputs(images):
     """Pixels as the graph takes them."""
     return {steps["inputs"][0]: np.stack([pixels(image) for image in images])}
-'''
+'''.replace("=FORMATS", f"={FORMATS!r}")
 PROGRAMS = {
     "text": {
         "asks": "What does the model say of a text?",

@@ -155,7 +155,8 @@ def _make(
         _check_size(searcher, artifact, deployment)
         artifact.add_preprocessing(small.config.to_dict(), bench.task.save)
         artifact.add_predict(bench.task.described(artifact.folder, [*bench.example], device.size), bench.task.label_names)
-        artifact.add_samples(_samples(bench, small), bench.task.samples("test", SAMPLE_ROWS, artifact.folder))
+        samples = _samples(bench, small)
+        artifact.add_samples(samples, bench.task.samples("test", samples.rows, artifact.folder))
         parity = artifact.prove_parity()
         terminal.result(f"parity with PyTorch: {parity}")
         measured, accuracy = [_measured_again(searcher, artifact)], dict[str, float]()
@@ -232,9 +233,11 @@ def _slower(searcher: Searcher, measurement: Measurement) -> float:
 def _samples(bench: Bench, small: Any) -> Any:
     import torch
 
-    from instatune_deploy.artifact.samples import Samples
+    from instatune_deploy.artifact.samples import MAX_BYTES, Samples
 
-    inputs = bench.rows("test", SAMPLE_ROWS)
+    row_bytes = sum(values.nbytes for values in bench.example.values()) // bench.device.batch_size
+    # large images: as many as whoever verifies will read, the logits beside them
+    inputs = bench.rows("test", max(1, min(SAMPLE_ROWS, MAX_BYTES // 2 // row_bytes)))
     with torch.inference_mode():
         logits = small(**{name: torch.from_numpy(values) for name, values in inputs.items()}).logits
     return Samples(inputs, logits.float().numpy())

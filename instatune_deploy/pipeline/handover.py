@@ -30,14 +30,14 @@ class Handover:
     opened: tuple[str, ...] = ()
 
     def check(self, names: Sequence[str]) -> None:
-        """``BadInput`` for a name that servers do not take, or one without a repository; a folder that is in the way; nothing to
-        compare with. names: of the artifacts"""
+        """``BadInput`` for a name that servers do not take, or one without a repository; a folder that is in the way.
+
+        names: of the artifacts
+        """
         from instatune_deploy.artifact.write import check_target
 
         for name in names:
             check_target(self.folder(name))
-        if self.gate is not None and names:
-            self.gate.check_names(names)
         if self.layout == PLAIN:
             if self.name is not None:
                 raise BadInput("--model-name is that of a model in a server's repository: give --layout ovms or triton")

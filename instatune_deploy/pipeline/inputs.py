@@ -20,6 +20,8 @@ from instatune_deploy.yamlfile import load_yaml
 
 TRIM_REVISION = 1
 """Raised when a trimmed checkpoint is made in another way."""
+FOLD_REVISION = 1
+"""Raised when a folded checkpoint is made in another way."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _folded(folder: Path, work: Path | None) -> Path:
 
     if work is None:
         raise BadInput(f"{folder}: a DINOv2 checkpoint is made a ViT's first, and this command has no work folder to keep it in")
-    target = work / "folded" / folder_sha256(folder)[:16]
+    target = work / "folded" / digest([FOLD_REVISION, folder_sha256(folder)])[:16]
     if not target.is_dir():
         fold(folder, target)
     return target

@@ -72,7 +72,11 @@ class Job:
             targets = targets_of(devices, budget, handover)
         else:
             targets = targets_of_matrix(matrix, devices, budget, handover)
-        handover.check([target.name for target in targets])
+        names = [target.name for target in targets]
+        handover.check(names)
+        # a matrix may have grown by a device; that nothing is compared stands in its summary
+        if matrix is None and handover.gate is not None and names:
+            handover.gate.check_names(names)
         targets = [_told(target, settings, several=matrix is not None) for target in targets]
         check_writable(work)
         if targets:
@@ -179,6 +183,8 @@ class Job:
         """Stages supernet and finetune, and what they leave behind."""
         self.terminal.stage(f"model {self.settings.model.reference}")
         inputs = load_inputs(self.settings, self.work)
+        if closed := [axis for axis in self.handover.opened if axis not in inputs.task.axes]:
+            raise BadInput(f"{self.settings.task}: the graph's {closed[0]} cannot be left open; of images only the batch can")
         counts = ", ".join(f"{count} {split}" for split, count in inputs.task.counts.items())
         self.terminal.result(f"data {self.settings.data.reference}: {counts} rows; labels {', '.join(inputs.task.label_names)}")
         for warning in inputs.task.warnings:
@@ -205,11 +211,12 @@ class Job:
                 try:
                     if target.device is None:
                         assert target.error is not None
-                        self.builds.append(_failed(target, target.error, 0.0))
                         raise target.error
                     stage(target, self._searcher(inputs, supernet, target, target.device, laboratory))
                 except UserError as error:
                     failures.append(error)
+                    if target.name not in {build.name for build in self.builds}:
+                        self.builds.append(_failed(target, error, 0.0))
                     if several:
                         self.terminal.say(f"Error: {'target' if self.matrix else 'device'} {target.name}: {error.message}")
                 except Exception as error:  # what nobody foresaw must not cost the others their artifacts
@@ -234,8 +241,6 @@ class Job:
         from instatune_deploy.pipeline.search import Searcher
 
         device = inputs.on(device)
-        if closed := [axis for axis in self.handover.opened if axis not in inputs.task.axes]:
-            raise BadInput(f"{self.settings.task}: the graph's {closed[0]} cannot be left open; of images only the batch can")
         runs = "; ".join(map(str, device.runs))
         called = "" if target.name == device.name else f"{target.name}, "
         self.terminal.stage(f"{called}device {device.name}: {runs}; batch {device.batch_size}, {device.size_text}")

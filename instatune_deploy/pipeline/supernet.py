@@ -178,15 +178,16 @@ def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Term
     if not (chosen[-1] / DONE).is_file() and ((other := of(not here))[-1] / DONE).is_file():
         chosen = other
     bf16, teacher, key, folder = chosen
-    portable = supernet_key(inputs, space, teacher, seed, bf16, portable=True)
-    if not (folder / DONE).is_file() and (found := _made_elsewhere(work, portable)) is not None:
-        folder = found
+    if not (folder / DONE).is_file():
+        keys = {supernet_key(inputs, space, taught, seed, how, portable=True) for how, taught, *_ in (of(here), of(not here))}
+        folder = _made_elsewhere(work, keys) or folder
     with alone(folder, "super-network", terminal):
         if not (folder / DONE).is_file():
             if teacher is not None:
                 train_teacher(teacher, inputs, seed, bf16, terminal)
             if (new := new_head(inputs)) is not None:
                 terminal.result(new)
+            portable = supernet_key(inputs, space, teacher, seed, bf16, portable=True)
             _train(network, inputs, teacher, folder, key, portable, seed, bf16, terminal)
         else:
             terminal.result(f"fine-tuned before ({folder}), reused")
@@ -195,10 +196,10 @@ def finetune_stage(inputs: PipelineInputs, work: Path, seed: int, terminal: Term
     return supernet
 
 
-def _made_elsewhere(work: Path, key: str) -> Path | None:
+def _made_elsewhere(work: Path, keys: set[str]) -> Path | None:
     """A finished super-network that another host's build of the same libraries trained."""
     for path in sorted((work / "supernets").glob(f"*/{DONE}")):
-        if read_json(path).get("portable_key") == key:
+        if read_json(path).get("portable_key") in keys:
             return path.parent
     return None
 

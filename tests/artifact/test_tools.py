@@ -242,6 +242,23 @@ def test_without_what_it_needs(made: dict[str, Path], kind: str, package: str, l
     one_line(done, 2, f"Error: {package} cannot be imported: pip install numpy {library} onnxruntime\n")
 
 
+def test_of_itself_too(made: dict[str, Path], tmp_path: Path) -> None:
+    """A word that was changed in it, so that it runs all the same."""
+    folder = tmp_path / "copy"
+    shutil.copytree(made["text"], folder)
+    text = (folder / "predict.py").read_text(encoding="utf-8")
+    assert ".argmax()" in text
+    (folder / "predict.py").write_text(text.replace(".argmax()", ".argmin()"), encoding="utf-8")
+    one_line(run(folder, "a film"), 4, f"predict.py: {CHANGED}")
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_without_a_known_white(made: dict[str, Path], tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "odd.tiff"
+    Image.fromarray(np.full((4, 4), 70000, np.float32 if mode == "F" else np.int32)).save(path)
+    one_line(run(made["image"], str(path)), 2, f"{path}: not an image that can be opened: ")
+
+
 @pytest.mark.parametrize("content", [None, b"", b"not a picture", b"cut"])
 def test_what_is_no_image_is_named(made: dict[str, Path], tmp_path: Path, content: bytes | None) -> None:
     """Missing, empty, something else, cut in the middle."""
