@@ -118,6 +118,11 @@ class SpaceSettings(Settings):
     depths: list[int] | None = None
     heads: list[int] | None = Field(None, description="0: the whole attention of a layer gone, of any but the last")
     mlp_widths: list[int] | None = Field(None, description="0: the whole MLP of a layer gone")
+    image_sizes: list[int] | None = Field(
+        None,
+        description="edges of the images in pixels, multiples of the model's patch; data.image_size always belongs to them. "
+        "Training samples them, and the search chooses; that one size alone when not given",
+    )
     width_multiple: Count = Field(
         32, description="MLP widths of a preset are multiples of it, where the full width is at least four times as much"
     )
@@ -338,6 +343,13 @@ class ProfileSettings(Settings):
     )
     batch_size: Count = 1
     sequence_length: int = Field(128, ge=4, le=4096, description="tokens of one input; shorter texts are padded to it")
+    image_size: int | None = Field(
+        None,
+        ge=8,
+        le=2048,
+        description="edge of the images in pixels, a multiple of the model's patch, at most what was trained on: the one size "
+        "that this device is given; else the size that was trained on, or those of the search space",
+    )
     statistic: Statistic = Field("p90", description="the latency statistic that a budget means")
     width_multiple: Count | None = Field(
         None, description="search only MLP widths that are multiples of it, as this device computes them best; full and 0 stay"

@@ -87,11 +87,12 @@ def theirs(bench: Bench, name: str, folder: Path, optimum: Path, olive: Path) ->
     checkpoint = folder / "checkpoint"
     model = bench.supernet.network.extract(NETWORKS[name])
     model.save_pretrained(checkpoint)
-    bench.task.save(checkpoint)
-    program = torch.onnx.export(model, kwargs={key: torch.from_numpy(rows) for key, rows in bench.example.items()}, verbose=False)
+    bench.task.save(checkpoint, bench.device.size)
+    example = {key: torch.from_numpy(rows) for key, rows in bench.example(NETWORKS[name]).items()}
+    program = torch.onnx.export(model, kwargs=example, verbose=False)
     assert program is not None
     program.save(str(folder / "plain.onnx"))
-    np.savez(folder / "rows.npz", **bench.rows("train", CALIBRATION_ROWS))  # type: ignore[arg-type]
+    np.savez(folder / "rows.npz", **bench.rows(NETWORKS[name], "train", CALIBRATION_ROWS))  # type: ignore[arg-type]
     made = folder / "optimum"
     run_in(optimum, str(SCRIPT), str(checkpoint), str(made), str(TOKENS), str(folder / "rows.npz"))
     peers = [
@@ -149,7 +150,7 @@ def judged(bench: Bench, contender: Contender) -> float:
     """Accuracy of the file on the first test rows, in its runtime and precision."""
     labels = bench.task.labels["test"][:JUDGED_ROWS]
     with opened(contender.path, contender.run) as session:
-        rows = bench.rows("test", JUDGED_ROWS)
+        rows = bench.rows(bench.architectures.largest(), "test", JUDGED_ROWS)
         # whatever the one output is called
         parts = [next(iter(session.run(batch(rows, start, 1)).values())) for start in range(len(labels))]
     return accuracy(np.concatenate(parts), labels)

@@ -93,7 +93,7 @@ def main(quick: bool, rounds: int, device: str, work: Path, results: Path) -> No
         for _ in range(rounds):
             for side in (whole, *ours):
                 with MeasuringProcess(work) as process:
-                    outcome = process.measure(side.path, bench.example, side.run, here.timing, None)
+                    outcome = process.measure(side.path, bench.example(full), side.run, here.timing, None)
                 if outcome.timing is not None and outcome.why is None:
                     side.took.append(outcome.timing.statistic_ms(here.statistic))
     for side in (whole, *ours):

@@ -10,6 +10,7 @@ import statistics
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,11 @@ def finished(bench: Bench, name: str, architecture: Architecture, run: Run, fold
 
 def _theirs(bench: Bench, name: str, folder: Path, python: Path) -> list[Contender]:
     model = bench.supernet.network.extract(NETWORKS[name])
-    example = {key: torch.from_numpy(value) for key, value in bench.example.items()}
+    example = {key: torch.from_numpy(value) for key, value in bench.example(NETWORKS[name]).items()}
     threads = bench.device.runs[0].threads
     return [
         Contender(name, peer.name, Run(peer.runtime, peer.precision, threads), peer.path, bytes_of(peer.path), ours=False)
-        for peer in peers(model, bench.task.save, example, folder, python)
+        for peer in peers(model, partial(bench.task.save, size=bench.device.size), example, folder, python)
     ]
 
 
@@ -130,10 +131,11 @@ def bytes_of(path: Path) -> int:
 
 def measure_in_turn(contenders: list[Contender], bench: Bench, laboratory: Laboratory, here: Device) -> None:
     """One round: every contender once; a latency that is not believed is left out."""
+    example = bench.example(bench.architectures.largest())
     for contender in contenders:
         nominal_ms, _ = laboratory.nominal_ms(contender.run, here)
         process = laboratory.process(contender.run)
-        outcome = process.measure(contender.path, bench.example, contender.run, here.timing, nominal_ms)
+        outcome = process.measure(contender.path, example, contender.run, here.timing, nominal_ms)
         if outcome.timing is not None and outcome.why is None:
             contender.latencies_ms.append(outcome.timing.statistic_ms(here.statistic))
 

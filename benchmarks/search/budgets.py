@@ -69,12 +69,13 @@ def main(path: Path, quick: bool, budgets: int, work: Path, results: Path) -> No
             nominal_ms, why = laboratory.nominal_ms(run, bench.device)
             if nominal_ms is None:
                 raise click.ClickException(f"the host is too busy: {why}")
-            carved = bench.graph(architecture_of(pool, index), run)
+            architecture = architecture_of(pool, index)
+            carved = bench.graph(architecture, run)
             for _ in range(PASSES):
                 with MeasuringProcess(work) as process:
                     carved.put(process.scratch / "graph.onnx")
                     graph = process.scratch / "graph.onnx"
-                    outcome = process.measure(graph, bench.example, run, bench.device.timing, nominal_ms)
+                    outcome = process.measure(graph, bench.example(architecture), run, bench.device.timing, nominal_ms)
                 if outcome.timing is not None and outcome.why is None:
                     return outcome.timing.p90_ms, outcome.timing.p90_ms * outcome.timing.drift
             raise click.ClickException(f"the host is too busy: {outcome.why}")

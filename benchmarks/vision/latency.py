@@ -77,7 +77,7 @@ def made_up(folder: Path, image_size: int, tiny: bool) -> tuple[PipelineInputs, 
     labels = {split: np.arange(ROWS) % 2 for split in splits}
     data = ImageData(images, labels, LABELS, "noise")  # type: ignore[arg-type]
     processing = Preprocessing((image_size, image_size), 2, None, 1 / 255, (0.5,) * 3, (0.5,) * 3)
-    task = ImageTask(data, processing, image_size, "none", lambda size: family.positions(config))
+    task = ImageTask(data, processing, image_size, "none", config.patch_size, lambda size: family.positions(config))
     settings = PipelineSettings.model_validate(
         {"task": "image-classification", "model": {"reference": "made up"}, "data": {"reference": "noise"}}
     )

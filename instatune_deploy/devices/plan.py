@@ -18,6 +18,14 @@ PLAN, INPUTS, REFERENCE, GRAPHS = "plan.json", "inputs.npz", "reference.onnx", "
 ALL_CORES = 0
 """Number of threads in a plan that stands for every core of the device, whose number is only known there."""
 
+
+def inputs_name(deployment: dict[str, Any]) -> str:
+    """The file with the inputs of a graph, by what `Deployment.to_json` says of it: images of another size have their own."""
+    edge = deployment["architecture"].get("image_size")
+    stem, _, ending = INPUTS.partition(".")
+    return INPUTS if edge is None else f"{stem}-{int(edge)}.{ending}"
+
+
 Key = tuple[str, Run]
 
 

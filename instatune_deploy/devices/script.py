@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instatune_deploy.devices.host_facts import host_facts
-from instatune_deploy.devices.plan import INPUTS, REFERENCE, Item, Plan, Unusable, check_files, package_of, read_plan
+from instatune_deploy.devices.plan import REFERENCE, Item, Plan, Unusable, check_files, inputs_name, package_of, read_plan
 from instatune_deploy.devices.results import DIED, RESULTS, Results, believed
 from instatune_deploy.devices.runs import Run
 
@@ -87,19 +87,16 @@ def _check_packages(items: list[Item]) -> None:
 
 
 class _Session:
-    """One start of the script: reference models loaded, inputs read."""
+    """One start of the script: reference models loaded, inputs read when they are needed."""
 
     def __init__(self, folder: Path, plan: Plan, results: Results, cores: int, again: bool) -> None:
-        import numpy as np
-
         from instatune_deploy.devices.probe import Probe
 
         self.folder, self.plan, self.results, self.cores, self.again = folder, plan, results, cores, again
         # all of the plan, not only what is asked for now: a later start is to measure as this one does
         one_number = len({(item.run.threads, item.run.provider) for item in plan.items if item.run.runtime == "onnxruntime"}) <= 1
         self.probe: Probe = Probe(folder / REFERENCE, share=one_number)
-        with np.load(folder / INPUTS, allow_pickle=False) as arrays:
-            self.inputs: Inputs = {name: arrays[name] for name in arrays.files}
+        self.inputs: dict[str, Inputs] = {}
         self.nominal: dict[Run, tuple[float | None, str | None]] = {}
 
     def measure(self, items: list[Item]) -> None:
@@ -122,12 +119,22 @@ class _Session:
         if nominal_ms is None:
             return self._nothing(run, why)
         try:
-            outcome = self.probe.measure(self.folder / item.graph, self.inputs, run, self.plan.protocol, nominal_ms)
+            inputs = self._inputs(inputs_name(item.deployment))
+            outcome = self.probe.measure(self.folder / item.graph, inputs, run, self.plan.protocol, nominal_ms)
         except Unusable:
             raise
         except Exception as error:  # the runtimes' own errors share no class: one graph must not cost the others their turn
             return self._nothing(run, f"it could not be run: {_reason(error)}")
         return outcome.to_json()
+
+    def _inputs(self, name: str) -> Inputs:
+        """What a file of inputs holds; read once."""
+        import numpy as np
+
+        if name not in self.inputs:
+            with np.load(self.folder / name, allow_pickle=False) as arrays:
+                self.inputs[name] = {key: arrays[key] for key in arrays.files}
+        return self.inputs[name]
 
     def _nominal_ms(self, run: Run) -> tuple[float | None, str | None]:
         """Of the reference model beside ``run``: as the results have it, else said now, once for each way of running."""

@@ -23,7 +23,7 @@ SMALLEST_SHARE = 1 / 3
 CHEAP = 0.5
 """Largest cost of the cheap one of `shapes`."""
 COST_TOKENS = 128
-"""Tokens of the input that costs are those of; the relative costs hardly depend on it."""
+"""Tokens of the input that costs are those of, where all networks' are of one size: the relative costs hardly depend on it."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,10 @@ class Relative:
 
     def __call__(self, genotypes: np.ndarray) -> np.ndarray:
         """(n, genes) int -> (n,) float64, 1 for the full network."""
-        full = self.shape.macs_of(self.shape.full(), COST_TOKENS)
-        return np.asarray(self.shape.macs(*self.space.sizes(genotypes), COST_TOKENS) / full)
+        tokens = COST_TOKENS
+        if self.space.image_sizes:
+            tokens = int(self.shape.tokens_of(np.array(self.space.image_sizes[-1])))
+        return self.space.macs(genotypes, self.shape, tokens) / self.shape.macs_of(self.space.largest(), tokens)
 
 
 @dataclass(frozen=True)

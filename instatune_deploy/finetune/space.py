@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import get_args
 
 from instatune_deploy.config import SpaceSettings
@@ -25,6 +26,8 @@ def space_for(network: SuperNetwork, space: SearchSpace | SpaceSettings | str, o
         return SearchSpace.of(network.shape, space, order() if space.keep_layers == "importance" else None)
     if not isinstance(space, SearchSpace):
         raise BadInput(f"space: a SearchSpace, the settings of one or the name of a preset, not {space!r}")
-    if space.largest() != network.shape.full():
-        raise BadInput(f"the space's largest member ({space.largest()}) is not the model ({network.shape.full()})")
+    largest, full = space.largest(), network.shape.full()
+    # a space with sizes of images names the largest one, which is the model's own
+    if largest not in (full, replace(full, image_size=network.shape.image_size)):
+        raise BadInput(f"the space's largest member ({largest}) is not the model ({full})")
     return space

@@ -27,6 +27,7 @@ def carve_shared(template: Template, architecture: Architecture) -> Carved:
     """
     full, cuts = template.split, _slices(template, architecture)
     source = full.graph.graph
+    _check_image_size(source, architecture)
     model = onnx.ModelProto(ir_version=full.graph.ir_version, producer_name=full.graph.producer_name)
     model.opset_import.extend(full.graph.opset_import)
     graph = model.graph
@@ -52,6 +53,14 @@ def carve_shared(template: Template, architecture: Architecture) -> Carved:
             if name in weights:
                 (shared if name in full.shared else own)[name] = weights[name]
     return Carved(model, own, shared, full.folder)
+
+
+def _check_image_size(graph: onnx.GraphProto, architecture: Architecture) -> None:
+    """A template has one size of images, and positions for no other."""
+    for item in graph.input:
+        sizes = [dimension.dim_value for dimension in item.type.tensor_type.shape.dim]
+        if len(sizes) == 4 and architecture.image_size not in (None, sizes[-1]):
+            raise ValueError(f"the template is for images of {sizes[-1]} px; the architecture takes {architecture.image_size} px")
 
 
 Slices = dict[str, list[tuple[Cut, int, int]]]

@@ -9,6 +9,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,14 @@ def export_model(model: Any, inputs: dict[str, torch.Tensor]) -> onnx.ModelProto
 def export_template(network: SuperNetwork, inputs: dict[str, torch.Tensor], open_shapes: bool = False) -> Template:
     """Export the full network once; `graphs.carve` makes every architecture's graph from it, without PyTorch.
 
-    inputs:      example inputs, (batch, tokens) int64 each, or (batch, channels, height, width) of images; the graph keeps
-                 these shapes
+    inputs:      example inputs, (batch, tokens) int64 each, or (batch, channels, height, width) of images, which may be smaller
+                 than the full model's; the graph keeps these shapes
     open_shapes: leave batch and tokens open instead: any batch, as many tokens as the network has positions for; of images
                  the batch alone. To evaluate with; what is timed and handed over has static shapes
     """
     shape, family = network.shape, network.family
-    model = network.extract(shape.full())
+    edges = {value.shape[-1] for value in inputs.values() if value.dim() == 4}  # an image's
+    model = network.extract(replace(shape.full(), image_size=edges.pop() if edges else None))
     boundaries = tuple(f"boundary_{index}" for index in range(shape.layers + 1))
     proto = _export(model, inputs, boundaries=len(boundaries), open_shapes=open_shapes)
     if open_shapes and any(value.dim() > 2 for value in inputs.values()):

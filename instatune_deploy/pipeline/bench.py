@@ -22,7 +22,8 @@ from instatune_deploy.pipeline.evaluate import CannotEvaluate, in_batches, of_on
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.supernet import Supernet, narrow_weights
 from instatune_deploy.supernet.architecture import Architecture
-from instatune_deploy.tasks.base import Task
+from instatune_deploy.supernet.space import SearchSpace
+from instatune_deploy.tasks.base import Arrays, Task
 from instatune_deploy.tasks.tables import SPLITS, Split
 
 if TYPE_CHECKING:
@@ -73,12 +74,25 @@ class Bench:
     device: Device
     laboratory: Laboratory
     told: tuple[str, ...] = ()
-    _templates: dict[tuple[Variant, bool], Template] = field(default_factory=dict)
+    _templates: dict[tuple[Variant, int, bool], Template] = field(default_factory=dict)
+    _examples: dict[int, Arrays] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
         """What the network has learned."""
         return self.inputs.task
+
+    @property
+    def architectures(self) -> SearchSpace:
+        """The super-network's space, with those MLP widths only that the device computes well, and its own size of images."""
+        settings = self.device.settings
+        edge = None if settings.image_size is None else self.device.image_size
+        return self.supernet.space.restricted(settings.width_multiple, edge)
+
+    def on(self, architecture: Architecture) -> Device:
+        """The device with inputs of the size that an architecture takes."""
+        edge = architecture.image_size
+        return self.device if edge is None else self.inputs.sized(self.device, edge)
 
     @property
     def store(self) -> MeasurementStore:
@@ -98,7 +112,7 @@ class Bench:
 
     def macs(self, architecture: Architecture) -> int:
         """Multiply-accumulates of one input."""
-        return self.supernet.shape.macs_of(architecture, self.device.sequence_length)
+        return self.supernet.shape.macs_of(architecture, self.on(architecture).sequence_length)
 
     def known(self, architecture: Architecture, run: Run) -> bool:
         """Whether `point` would find everything in the store."""
@@ -112,16 +126,16 @@ class Bench:
         carved = self.graph(architecture, run)
         with clear_os_errors(f"cannot write a graph to measure below {self.laboratory.scratch or 'the temporary folder'}"):
             # a folder for every template: the weights its graphs share are linked there once
-            folder = self.laboratory.process(run).scratch / self._template(self._variant(run)).structure
+            folder = self.laboratory.process(run).scratch / self._template(self._variant(run), architecture).structure
             folder.mkdir(exist_ok=True)
             carved.put(folder / "graph.onnx")
         measurement = measure_graph(
             folder / "graph.onnx",
-            self.device.deployment(architecture, run),
+            self.on(architecture).deployment(architecture, run),
             self.device,
             self.graph_hash(architecture, run),
             self._shipped_bytes(carved, run),
-            self.example,
+            self.example(architecture),
             self.laboratory,
         )
         # what lacks a figure that is wanted now was measured before there was such a figure
@@ -136,13 +150,13 @@ class Bench:
         kept = self._kept(architecture, run, split)
         if kept is None:
             kept = self._evaluate(architecture, run, split)
-            where = {"split": split, "rows": self.task.counts[split], "how": self._how(run, split)}
+            where = {"split": split, "rows": self.task.counts[split], "how": self._how(architecture, run, split)}
             self.store.add_accuracy(self.supernet.weights, architecture, accuracy=kept, **where)  # type: ignore[arg-type]
         return kept
 
     def graph(self, architecture: Architecture, run: Run) -> Carved:
         """The graph of an architecture, as ``run``'s runtime is given it."""
-        return self._carved(self._template(self._variant(run)), architecture, run)
+        return self._carved(self._template(self._variant(run), architecture), architecture, run)
 
     def finished_graph(self, architecture: Architecture, run: Run, opened: tuple[str, ...] = ()) -> onnx.ModelProto:
         """The same to be handed over: one that is quantised is calibrated afresh, for this architecture alone.
@@ -156,33 +170,35 @@ class Bench:
         if opened:
             from instatune_deploy.graphs.shapes import with_open
 
-            model = self._carved(self._template(variant, open_shapes=True), architecture, run).model()
-            return with_open(model, opened, {"batch": self.device.batch_size, "tokens": self.device.sequence_length})
+            model = self._carved(self._template(variant, architecture, open_shapes=True), architecture, run).model()
+            return with_open(model, opened, {"batch": self.device.batch_size, "tokens": self.on(architecture).sequence_length})
         if variant.quantised is None or variant.before is None:
             return self.graph(architecture, run).model()
-        model = carve(self._template(variant.before), architecture)
-        return quantise_model(model, *variant.quantised, self._calibration(), narrow_weights(self.device.host))
+        model = carve(self._template(variant.before, architecture), architecture)
+        return quantise_model(model, *variant.quantised, self._calibration(architecture), narrow_weights(self.device.host))
 
     def graph_hash(self, architecture: Architecture, run: Run) -> str:
         """Latency does not depend on the values of weights: another training finds these measurements again."""
-        structure = self._template(self._variant(run)).structure
+        structure = self._template(self._variant(run), architecture).structure
         return digest([structure, architecture.to_json(), *(["fp16"] if _halved(run) else [])])
 
-    @cached_property
-    def example(self) -> dict[str, np.ndarray]:
-        """One batch of real validation rows at the device's shape, (batch_size, ...) each."""
-        # a batch larger than the validation rows repeats them
-        again = np.arange(self.device.batch_size) % self.task.counts["validation"]
-        return self.task.arrays("validation", self.device.size, again.tolist())
+    def example(self, architecture: Architecture) -> Arrays:
+        """One batch of real validation rows at the device's shape, (batch_size, ...) each; made once."""
+        size = self.on(architecture).size
+        if size not in self._examples:
+            # a batch larger than the validation rows repeats them
+            again = np.arange(self.device.batch_size) % self.task.counts["validation"]
+            self._examples[size] = self.task.arrays("validation", size, again.tolist())
+        return self._examples[size]
 
-    def rows(self, split: Split, count: int | None = None) -> dict[str, np.ndarray]:
+    def rows(self, architecture: Architecture, split: Split, count: int | None = None) -> Arrays:
         """The first rows of a split at the device's shape, (count, ...) each; all for None."""
         most = self.task.counts[split]
-        return self.task.arrays(split, self.device.size, range(most if count is None else min(count, most)))
+        return self.task.arrays(split, self.on(architecture).size, range(most if count is None else min(count, most)))
 
-    def logits(self, session: Session, split: Split) -> np.ndarray:
+    def logits(self, architecture: Architecture, session: Session, split: Split) -> np.ndarray:
         """(rows, classes) float32 of a graph of the device's shape."""
-        return in_batches(session, of_one_size(self.task, split, self.device.size, self.device.batch_size))
+        return in_batches(session, of_one_size(self.task, split, self.on(architecture).size, self.device.batch_size))
 
     def _found(self, architecture: Architecture, run: Run) -> Measurement | None:
         """What the store knows, on the host's nominal speed of today."""
@@ -208,7 +224,11 @@ class Bench:
 
     def _kept(self, architecture: Architecture, run: Run, split: Split) -> float | None:
         return self.store.find_accuracy(
-            self.supernet.weights, architecture, split=split, rows=self.task.counts[split], how=self._how(run, split)
+            self.supernet.weights,
+            architecture,
+            split=split,
+            rows=self.task.counts[split],
+            how=self._how(architecture, run, split),
         )
 
     @cached_property
@@ -216,9 +236,9 @@ class Bench:
         """Of rows and labels: a label that was mended makes another accuracy."""
         return {split: self.task.rows_key(split)[:8] for split in SPLITS[1:]}
 
-    def _how(self, run: Run, split: Split) -> str:
+    def _how(self, architecture: Architecture, run: Run, split: Split) -> str:
         """What computed an accuracy; threads make no difference to it."""
-        how = [f"{run.runtime} {version_for(run)} {run.provider} {run.precision}", self.device.size_text]
+        how = [f"{run.runtime} {version_for(run)} {run.provider} {run.precision}", self.on(architecture).size_text]
         how.append(f"rows {self._rows_keys[split]}")
         if self._variant(run).quantised is not None:
             how += [f"nncf {version('nncf')}", "narrow" if narrow_weights(self.device.host) else "wide"]
@@ -233,14 +253,15 @@ class Bench:
         variant = self._variant(run)
         # quantised graphs have the shapes they were calibrated at; the others are as accurate with less padding, and quicker
         open_shapes = variant.quantised is None and run.provider == "cpu"
-        graph = self._carved(self._template(variant, open_shapes), architecture, run).model().SerializeToString()
+        template = self._template(variant, architecture, open_shapes)
+        graph = self._carved(template, architecture, run).model().SerializeToString()
         # the more the quicker, where the runtime takes any number
         threads = self.device.host.cores if run.runtime == "onnxruntime" else run.threads
         with opened(graph, run._replace(threads=threads)) as session:
             if open_shapes:
-                logits = in_batches(session, self.task.batches(split, self.device.size, EVALUATION_BATCH))
+                logits = in_batches(session, self.task.batches(split, self.on(architecture).size, EVALUATION_BATCH))
             else:
-                logits = self.logits(session, split)
+                logits = self.logits(architecture, session, split)
         return accuracy(logits, self.task.labels[split])
 
     @staticmethod
@@ -258,17 +279,20 @@ class Bench:
 
         return variant_of(run.runtime, run.precision, run.provider)
 
-    def _template(self, variant: Variant, open_shapes: bool = False) -> Template:
-        if (variant, open_shapes) not in self._templates:
+    def _template(self, variant: Variant, architecture: Architecture, open_shapes: bool = False) -> Template:
+        """The one for inputs of the size that an architecture takes."""
+        key = variant, self.on(architecture).size, open_shapes
+        if key not in self._templates:
             narrow = narrow_weights(self.device.host)
-            made = self.supernet.template(variant, self.example, self._calibration, open_shapes, narrow)
-            self._templates[variant, open_shapes] = made
-        return self._templates[variant, open_shapes]
+            example = self.example(architecture)
+            made = self.supernet.template(variant, example, lambda: self._calibration(architecture), open_shapes, narrow)
+            self._templates[key] = made
+        return self._templates[key]
 
-    def _calibration(self) -> list[Mapping[str, np.ndarray]]:
+    def _calibration(self, architecture: Architecture) -> list[Mapping[str, np.ndarray]]:
         """Real training rows at the device's shape."""
         batch = self.device.batch_size
-        rows = self.rows("train", CALIBRATION_ROWS)
+        rows = self.rows(architecture, "train", CALIBRATION_ROWS)
         count = len(next(iter(rows.values())))
         # batches of the graph's own size; the last one is filled up from the start
         starts = range(0, count, batch)

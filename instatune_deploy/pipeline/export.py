@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from instatune_deploy.pipeline.picture import draw_search
 from instatune_deploy.pipeline.results import NEAREST, SearchResult, lines_of, nearest_to, ranked
 from instatune_deploy.pipeline.search import Searcher
 from instatune_deploy.pipeline.training import packages_of, versions_of
+from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.tasks.references import is_on_hub
 from instatune_deploy.tasks.tables import SPLITS, Split
 from instatune_deploy.terminal import Terminal
@@ -124,7 +126,7 @@ def full_point(result: SearchResult, bench: Bench) -> Point:
 
     ``TooNoisy`` when no latency of the full network could be believed.
     """
-    full = bench.supernet.space.largest()
+    full = bench.architectures.largest()
     points = {point.run: point for point in result.points if point.architecture == full}
     # sorted() leaves the profile's order among equals
     preferred = sorted(bench.device.runs, key=lambda run: (run.precision != "fp32", run.runtime != "onnxruntime", -run.threads))
@@ -146,16 +148,19 @@ def _make(
     from instatune_deploy.artifact.card import PICTURE
     from instatune_deploy.artifact.write import draft
 
-    bench, device = searcher.bench, searcher.device
+    bench = searcher.bench
+    device = bench.on(point.architecture)
     terminal.result(f"{point.architecture}; {point.run}")
     deployment = device.deployment(point.architecture, point.run)
+    save = partial(bench.task.save, size=device.size)
     with draft(target, deployment) as artifact:
         small = bench.supernet.network.extract(point.architecture)
         artifact.add_graph(bench.finished_graph(point.architecture, point.run, opened))
         _check_size(searcher, artifact, deployment)
-        artifact.add_preprocessing(small.config.to_dict(), bench.task.save)
-        artifact.add_predict(bench.task.described(artifact.folder, [*bench.example], device.size), bench.task.label_names)
-        samples = _samples(bench, small)
+        artifact.add_preprocessing(small.config.to_dict(), save)
+        described = bench.task.described(artifact.folder, [*bench.example(point.architecture)], device.size)
+        artifact.add_predict(described, bench.task.label_names)
+        samples = _samples(bench, point.architecture, small)
         artifact.add_samples(samples, bench.task.samples("test", samples.rows, artifact.folder))
         parity = artifact.prove_parity()
         terminal.result(f"parity with PyTorch: {parity}")
@@ -230,14 +235,14 @@ def _slower(searcher: Searcher, measurement: Measurement) -> float:
     return 1.0 if nominal_ms is None else reference_ms / nominal_ms
 
 
-def _samples(bench: Bench, small: Any) -> Any:
+def _samples(bench: Bench, architecture: Architecture, small: Any) -> Any:
     import torch
 
     from instatune_deploy.artifact.samples import MAX_BYTES, Samples
 
-    row_bytes = sum(values.nbytes for values in bench.example.values()) // bench.device.batch_size
+    row_bytes = sum(values.nbytes for values in bench.example(architecture).values()) // bench.device.batch_size
     # large images: as many as whoever verifies will read, the logits beside them
-    inputs = bench.rows("test", max(1, min(SAMPLE_ROWS, MAX_BYTES // 2 // row_bytes)))
+    inputs = bench.rows(architecture, "test", max(1, min(SAMPLE_ROWS, MAX_BYTES // 2 // row_bytes)))
     with torch.inference_mode():
         logits = small(**{name: torch.from_numpy(values) for name, values in inputs.items()}).logits
     return Samples(inputs, logits.float().numpy())
@@ -250,7 +255,7 @@ def _shipped_accuracy(bench: Bench, artifact: Draft, deployment: Deployment, spl
     from instatune_deploy.tasks.metrics import accuracy
 
     with opened(GRAPH_FILES[deployment.runtime].path(artifact.folder), deployment.run) as session:
-        logits = bench.logits(session, split)
+        logits = bench.logits(deployment.architecture, session, split)
     return accuracy(logits, bench.task.labels[split])
 
 
@@ -267,7 +272,8 @@ def _manifest(
     from instatune_deploy.artifact import manifest as manifests
     from instatune_deploy.artifact.graph_files import GRAPH_FILES
 
-    bench, device, statistic = searcher.bench, searcher.device, searcher.statistic
+    bench, statistic = searcher.bench, searcher.statistic
+    device = bench.on(point.architecture)
     settings, shape = bench.inputs.settings, bench.supernet.shape
     baseline = full_point(result, bench)
     promised = result.predicted.get((point.architecture, point.run))
@@ -303,7 +309,7 @@ def _manifest(
         threads=point.run.threads,
         batch_size=device.batch_size,
         sequence_length=device.sequence_length,
-        input_shapes={name: list(values.shape) for name, values in bench.example.items()},
+        input_shapes={name: list(values.shape) for name, values in bench.example(point.architecture).items()},
         open_axes=list(opened),
         architecture=point.architecture,
         latency_ms=manifests.Latency.of(slowest.timing, statistic),
@@ -360,7 +366,7 @@ def _reusable(searcher: Searcher, target: Path, candidates: list[Point], opened:
 
     try:
         manifest = read_manifest(target)
-        chosen = {searcher.device.deployment(point.architecture, point.run) for point in candidates}
+        chosen = {searcher.bench.on(point.architecture).deployment(point.architecture, point.run) for point in candidates}
         made_alike = manifest.deployment in chosen and manifest.keys.get("export") == _export_key(searcher, opened)
         same = made_alike and all(check.ok for check in check_files(target, manifest))
     except (BadInput, VerificationFailed, OSError):

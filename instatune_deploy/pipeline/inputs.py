@@ -59,7 +59,14 @@ class PipelineInputs:
 
     def on(self, device: Device) -> Device:
         """The device at the shape of the task's rows: its inputs are no larger than those that were trained on."""
-        size = self.task.size_on(device.sequence_length)
+        try:
+            size = self.task.size_on(device.sequence_length, device.settings.image_size)
+        except BadInput as error:
+            raise BadInput(f"hardware profile '{device.name}': {error.message}") from error
+        return self.sized(device, size)
+
+    def sized(self, device: Device, size: int) -> Device:
+        """The device with inputs of a size, in the task's own unit."""
         pixels = size if self.task.unit == PIXELS else None
         return replace(device, sequence_length=self.task.tokens(size), image_size=pixels)
 

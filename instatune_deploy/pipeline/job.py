@@ -187,6 +187,8 @@ class Job:
             raise BadInput(f"{self.settings.task}: the graph's {closed[0]} cannot be left open; of images only the batch can")
         counts = ", ".join(f"{count} {split}" for split, count in inputs.task.counts.items())
         self.terminal.result(f"data {self.settings.data.reference}: {counts} rows; labels {', '.join(inputs.task.label_names)}")
+        for device in self.devices:
+            inputs.on(device)  # what a profile says of inputs is refused before a training, not after it
         for warning in inputs.task.warnings:
             self.terminal.result(warning)
         if inputs.vocabulary is not None:

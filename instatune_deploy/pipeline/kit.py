@@ -14,7 +14,7 @@ from instatune_deploy import __version__
 from instatune_deploy.config import ProfileSettings
 from instatune_deploy.devices.host import Host
 from instatune_deploy.devices.measure import Laboratory
-from instatune_deploy.devices.plan import ALL_CORES, GRAPHS, INPUTS, PLAN, REFERENCE, Item, Plan, plan_path
+from instatune_deploy.devices.plan import ALL_CORES, GRAPHS, PLAN, REFERENCE, Item, Plan, inputs_name, plan_path
 from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.pyz import build_pyz
 from instatune_deploy.devices.reference import reference_graph
@@ -29,6 +29,7 @@ from instatune_deploy.pipeline.bench import Bench
 from instatune_deploy.pipeline.job import Job
 from instatune_deploy.pipeline.search import Searcher
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.tasks.base import Arrays
 from instatune_deploy.zips import write_zip
 
 SCRIPT, README = "measure.pyz", "README.txt"
@@ -111,6 +112,7 @@ def _write_files(bench: Bench, wanted: list[tuple[Architecture, Run]], folder: P
     from instatune_deploy.graphs.packed import WEIGHTS, PackedGraphs
 
     items = []
+    examples: dict[str, bytes] = {}
     written: dict[str, tuple[str, str, int]] = {}
     (folder / GRAPHS).mkdir()
     with PackedGraphs(folder / GRAPHS) as packed, job.terminal.progress(len(wanted), "carved") as advance:
@@ -122,12 +124,11 @@ def _write_files(bench: Bench, wanted: list[tuple[Architecture, Run]], folder: P
                 name = f"{len(written) + 1:04}.onnx"
                 written[graph_hash] = f"{GRAPHS}/{name}", packed.add(name, carved), carved.size_bytes
             name, sha256, size_bytes = written[graph_hash]
-            deployment = bench.device.deployment(architecture, run).to_json()
+            deployment = bench.on(architecture).deployment(architecture, run).to_json()
+            examples.setdefault(inputs_name(deployment), _packed(bench.example(architecture)))
             items.append(Item(name, graph_hash, sha256, size_bytes, deployment))
             advance(number, "")
-    example = io.BytesIO()
-    np.savez(example, **bench.example)  # type: ignore[arg-type]
-    shared = {INPUTS: example.getvalue(), REFERENCE: reference_graph()}
+    shared = {**examples, REFERENCE: reference_graph()}
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in shared.items()}
     sums[f"{GRAPHS}/{WEIGHTS}"] = file_sha256(folder / GRAPHS / WEIGHTS)
     plan = Plan(__version__, bench.device.name, bench.device.timing.model_dump(), sums, tuple(items))
@@ -135,6 +136,13 @@ def _write_files(bench: Bench, wanted: list[tuple[Architecture, Run]], folder: P
     for name, content in {**shared, **texts, SCRIPT: build_pyz(MAIN_MODULE, [*MODULES.values()])}.items():
         (folder / name).write_bytes(content)
     return plan
+
+
+def _packed(arrays: Arrays) -> bytes:
+    """As an npz file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
 
 
 def _readme(plan: Plan) -> str:

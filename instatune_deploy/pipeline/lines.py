@@ -65,6 +65,6 @@ class Lines:
 def _parts(space: SearchSpace, shape: ModelShape, genotypes: np.ndarray) -> np.ndarray:
     """What a graph is made of, (n, 5): parameters, attentions, MLPs and layers, in numbers of about the same size."""
     heads, widths = space.sizes(genotypes)
-    parameters = shape.parameters(heads, widths) / shape.parameters_of(shape.full())
+    parameters = space.parameters(genotypes, shape) / shape.parameters_of(shape.full())
     counts = [(heads > 0).sum(axis=1), (widths > 0).sum(axis=1), present(heads, widths).sum(axis=1)]
     return np.column_stack([np.ones(len(genotypes)), parameters, *counts])

@@ -81,7 +81,7 @@ class Learner:
             np.array([self.runs.index(point.run) for point in points]),
             feature_names(self.space),
             # every layer costs something beside its MACs
-            cost=self.shape.macs(*self.space.sizes(genotypes), self.tokens) / self.shape.macs_of(self.shape.full(), self.tokens)
+            cost=self.space.macs(genotypes, self.shape, self.tokens) / self.shape.macs_of(self.space.largest(), self.tokens)
             + OVERHEAD,
             described=described,
             descriptions=descriptions,
@@ -131,7 +131,7 @@ class Learner:
 
     def macs(self, genotypes: np.ndarray) -> np.ndarray:
         """Of one input, (n, genes of a deployment) -> (n,)."""
-        return self.shape.macs(*self.space.sizes(genotypes[:, :-1]), self.tokens)
+        return self.space.macs(genotypes[:, :-1], self.shape, self.tokens)
 
     def lines(self, points: list[Point], name: ObjectiveName) -> Lines:
         """How many bytes the graphs' files take in each runtime and precision (size), or a process in each run (memory)."""

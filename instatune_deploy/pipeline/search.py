@@ -71,7 +71,7 @@ class Searcher:
         space, shape = self.architectures, self.bench.supernet.shape
 
         def macs(genotypes: np.ndarray) -> np.ndarray:
-            return shape.macs(*space.sizes(genotypes), self.device.sequence_length)
+            return space.macs(genotypes, shape, self.device.sequence_length)
 
         chosen = spread_over_cost(
             space,
@@ -179,8 +179,8 @@ class Searcher:
 
     @property
     def architectures(self) -> SearchSpace:
-        """The super-network's space, with those MLP widths only that the device computes well."""
-        return self.bench.supernet.space.restricted(self.device.settings.width_multiple)
+        """What of the super-network's space the device is searched in."""
+        return self.bench.architectures
 
     @property
     def space(self) -> DeploymentSpace:

@@ -29,7 +29,7 @@ def say_if_full_fits(searcher: Searcher, result: SearchResult) -> None:
 
     Where an accuracy is asked for, the full model most often has it, and what is faster is looked for.
     """
-    full = searcher.bench.supernet.space.largest()
+    full = searcher.architectures.largest()
     fitting = [
         point for point in result.points if point.architecture == full and keeps(point, searcher.budget, searcher.statistic)
     ]
@@ -73,7 +73,7 @@ def show_front(searcher: Searcher, result: SearchResult) -> None:
 
 
 def _show(searcher: Searcher, result: SearchResult, chosen: list[Row], handed_over: set[tuple[Architecture, str]]) -> None:
-    full = searcher.bench.supernet.space.largest()
+    full = searcher.architectures.largest()
     baseline = full_point(result, searcher.bench)
     rows = [_row(searcher, baseline, "full model", test=True)]
     shown = {(full, str(baseline.run)), *handed_over}

@@ -214,6 +214,8 @@ def describe(supernet: Supernet) -> str:
     """One line on what is elastic."""
     space = supernet.space
     choices = f"depth {_list(space.depths)}, heads {_list(space.heads)}, MLP {_list(space.mlp_widths)}"
+    if space.image_sizes:
+        choices += f", images of {_list(space.image_sizes)} px"
     return f"{space.count():.3g} sub-networks: {choices}"
 
 

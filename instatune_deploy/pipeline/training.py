@@ -118,7 +118,7 @@ def save_model(model: Any, inputs: PipelineInputs, folder: Path) -> None:
 
     with whole_folder(folder) as scratch, quiet_transformers():
         model.save_pretrained(scratch)
-        inputs.task.save(scratch)
+        inputs.task.save(scratch, inputs.task.largest)
 
 
 def steps_of(inputs: PipelineInputs) -> tuple[int, int]:

@@ -13,14 +13,15 @@ _COUNTED = {"heads": "attentions", "mlp_widths": "mlps"}
 def feature_names(space: SearchSpace) -> list[str]:
     """The columns of `features`, in order."""
     per_layer = [f"{what}_{layer}" for what in ("heads", "mlp_width") for layer in range(space.layers)]
-    return [*per_layer, "depth", "heads", "mlp_widths", "macs", "parameters", *(_COUNTED[name] for name in _zeros(space))]
+    counted = [_COUNTED[name] for name in _zeros(space)]
+    return [*per_layer, "depth", "heads", "mlp_widths", "macs", "parameters", *counted, *(["tokens"] if _resizes(space) else [])]
 
 
 def features(space: SearchSpace, shape: ModelShape, genotypes: np.ndarray, tokens: int) -> np.ndarray:
     """(n, genes) int -> (n, features) float64, all of them at once. An absent layer has 0 heads and width 0.
 
     Where the space lets whole attentions or MLPs go, how many there are is a feature too: each costs something that does not
-    depend on its size.
+    depend on its size. tokens: of an input, where the space does not have several sizes of images; there they are a feature.
     """
     heads, widths = space.sizes(genotypes)
     of = {"heads": heads, "mlp_widths": widths}
@@ -31,11 +32,16 @@ def features(space: SearchSpace, shape: ModelShape, genotypes: np.ndarray, token
             present(heads, widths).sum(axis=1),
             heads.sum(axis=1),
             widths.sum(axis=1),
-            shape.macs(heads, widths, tokens),
-            shape.parameters(heads, widths),
+            space.macs(genotypes, shape, tokens),
+            space.parameters(genotypes, shape),
             *((of[name] > 0).sum(axis=1) for name in _zeros(space)),
+            *([space.tokens(genotypes, shape, tokens)] if _resizes(space) else []),
         ]
     ).astype(np.float64)
+
+
+def _resizes(space: SearchSpace) -> bool:
+    return len(space.image_sizes) > 1
 
 
 def _zeros(space: SearchSpace) -> list[str]:

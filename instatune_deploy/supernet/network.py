@@ -14,8 +14,11 @@ from transformers import PreTrainedModel
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.elastic import ElasticAttention, ElasticLayers, ElasticLinear
+from instatune_deploy.supernet.elastic_images import ElasticEmbeddings
 from instatune_deploy.supernet.families import family_of
 from instatune_deploy.supernet.families.base import Family
+from instatune_deploy.supernet.image_size import check_image_size
+from instatune_deploy.supernet.positions import resized, square
 from instatune_deploy.supernet.shape import ModelShape
 
 MODEL_CLASSES = {
@@ -44,6 +47,8 @@ class SuperNetwork(nn.Module):
                 assert isinstance(linear, nn.Linear), path
                 _set(layer, path, ElasticLinear.of(linear))
             ElasticAttention.of(layer.get_submodule(self.family.attention), self.family.projection)
+        if self.shape.image_size is not None:
+            ElasticEmbeddings.of(self.embeddings)
         self.activate(self.shape.full())
         self.train(model.training)
 
@@ -62,7 +67,7 @@ class SuperNetwork(nn.Module):
     @property
     def embeddings(self) -> nn.Module:
         """What makes the first layer's input: the same in all sub-networks."""
-        return self.model.get_submodule(f"{self.model.base_model_prefix}.{self.family.embeddings}")
+        return self.model.get_submodule(self._embeddings_path)
 
     @property
     def config(self) -> Any:
@@ -73,12 +78,35 @@ class SuperNetwork(nn.Module):
     def _layers_path(self) -> str:
         return layers_path(self.model, self.family)
 
+    @property
+    def _embeddings_path(self) -> str:
+        return f"{self.model.base_model_prefix}.{self.family.embeddings}"
+
+    @property
+    def _own_size(self) -> int:
+        assert self.shape.image_size is not None
+        return self.shape.image_size
+
+    def _size_images(self, edge: int | None) -> None:
+        embeddings = self.embeddings
+        if isinstance(embeddings, ElasticEmbeddings):
+            if edge is not None:
+                assert self.shape.patch_size is not None
+                check_image_size(edge, (self.shape.patch_size,) * 2)
+            embeddings.image_size_now = None if edge == self._own_size else edge
+        elif edge is not None:
+            raise BadInput(f"super-network: images of {edge} px: this model takes no images of another size")
+
     def forward(self, **inputs: torch.Tensor) -> Any:
         """Run the active sub-network: the Hugging Face model's inputs and outputs (logits: (batch, labels))."""
         return self.model(**inputs)
 
     def activate(self, architecture: Architecture) -> None:
-        """Make ``architecture`` the sub-network that `forward` runs. Costs no copy and no time."""
+        """Make ``architecture`` the sub-network that `forward` runs. Costs no copy and no time.
+
+        One of smaller images takes them in its own size, and in any other, which it shrinks (`ElasticEmbeddings`).
+        """
+        self._size_images(architecture.image_size)
         for layer, heads, width in architecture.per_layer():
             _size(self.layers[layer], self.family, heads * self.shape.head_size, width)
         self.layers.active, self.layers.architecture = architecture.layers, architecture
@@ -98,7 +126,7 @@ class SuperNetwork(nn.Module):
 
         Its weights are copies. Heads and widths may differ from layer to layer, which no Hugging Face configuration can
         say: the configuration tells the depth and, where all layers agree, the MLP width. Of an attention without heads, or
-        an MLP without neurons, the output bias is left.
+        an MLP without neurons, the output bias is left. One of smaller images has positions for those alone.
         """
         with self.active(architecture):
             # keep what is not in the network out of the copy
@@ -110,6 +138,9 @@ class SuperNetwork(nn.Module):
                 _set(layer, path, _linear(layer, path).extract())
             _set(layer, self.family.attention, _attention(layer, self.family).extract())
         _set(small, self._layers_path, nn.ModuleList(layers))
+        if isinstance(embeddings := small.get_submodule(self._embeddings_path), ElasticEmbeddings):
+            embeddings.extract()
+            resized(small, architecture.image_size or self._own_size)
         small.config.num_hidden_layers = architecture.depth
         if len(set(architecture.mlp_widths)) == 1:
             small.config.intermediate_size = architecture.mlp_widths[0]
@@ -163,7 +194,16 @@ def model_shape(model: PreTrainedModel, family: Family) -> ModelShape:
         head_biases=len(with_bias),
         patch_macs=0 if family.patches is None else base.get_submodule(family.patches).weight.numel(),
         class_tokens=family.class_tokens(model.config),
+        **_square_images(model, family),
     )
+
+
+def _square_images(model: PreTrainedModel, family: Family) -> dict[str, int]:
+    """Edges of images and patches, where both are squares."""
+    if family.patches is None:
+        return {}
+    image, patch = square(model.config.image_size), square(model.config.patch_size)
+    return {} if image is None or patch is None else {"image_size": image, "patch_size": patch}
 
 
 def _layers(model: PreTrainedModel, family: Family) -> Any:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.families import family_of
+from instatune_deploy.supernet.image_size import check_image_size
 
 
 @torch.no_grad()
@@ -47,14 +46,10 @@ def interpolated(positions: torch.Tensor, class_tokens: int, grid: tuple[int, in
     return torch.cat([first, image.permute(0, 2, 3, 1).flatten(1, 2).to(positions.dtype)], dim=1)
 
 
-def check_image_size(image_size: int, patch: tuple[int, int]) -> None:
-    """``BadInput`` unless an edge of ``image_size`` pixels is made of whole patches; the message names sizes near it that are."""
-    step = math.lcm(*patch)
-    if image_size < 1 or image_size % step:
-        below = image_size // step * step
-        near = f"{below} or {below + step} are" if below > 0 else f"{step} is the smallest"
-        named = f"{patch[0]}" if patch[0] == patch[1] else f"{patch[0]} x {patch[1]}"
-        raise BadInput(f"image size: {image_size} px are no multiple of the model's patch of {named} px; {near}")
+def square(value: Any) -> int | None:
+    """The edge of a square that a configuration says; None where it is none, or nothing is said."""
+    sides = None if value is None else _pair(value)
+    return sides[0] if sides is not None and sides[0] == sides[1] else None
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -73,8 +73,11 @@ class Task(Labelled, Protocol):
         """The size of the training rows; a device's inputs are no larger."""
         ...
 
-    def size_on(self, sequence_length: int) -> int:
-        """The size of a device's inputs. sequence_length: tokens that its profile has"""
+    def size_on(self, sequence_length: int, image_size: int | None = None) -> int:
+        """The size of a device's inputs. sequence_length: tokens that its profile has; image_size: pixels that it says, if any.
+
+        ``BadInput`` for a size that the model cannot have.
+        """
         ...
 
     @property
@@ -123,8 +126,8 @@ class Task(Labelled, Protocol):
         """Makes a batch of tensors of such rows."""
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write the preprocessor's own files (tokenizer or image processor) beside a checkpoint."""
+    def save(self, folder: Path, size: int) -> None:
+        """Write the preprocessor's own files (tokenizer or image processor) beside a checkpoint for inputs of a size."""
         ...
 
     def described(self, folder: Path, inputs: Sequence[str], size: int) -> dict[str, Any] | None:

@@ -63,14 +63,16 @@ class TrainingImages(Sequence[dict[str, Any]]):
 
 @dataclass(frozen=True, eq=False)
 class ImageTask(OfData):
-    """largest: pixels of an image's edge; tokens_of: tokens that the model makes of an image of so many"""
+    """processing, largest: of images as they are trained on, pixels of the edge; patch: pixels of the edge of what the model
+    makes a token of; tokens_of: tokens of an image of so many pixels' edge"""
 
     data: ImageData
     processing: Preprocessing
     largest: int
     augmentation: Level
+    patch: int
     tokens_of: Callable[[int], int]
-    _kept: dict[Split, npt.NDArray[np.float32]] = field(default_factory=dict, init=False)
+    _kept: dict[tuple[Split, int], npt.NDArray[np.float32]] = field(default_factory=dict, init=False)
 
     unit = PIXELS
     axes = ("batch",)
@@ -93,9 +95,11 @@ class ImageTask(OfData):
         """See `Task`."""
         return {"image_size": self.largest, "augmentation": self.augmentation, "processing": self.processing.to_json()}
 
-    def size_on(self, sequence_length: int) -> int:
-        """See `Task`: the size that was trained on, whatever a profile says of texts."""
-        return self.largest
+    def size_on(self, sequence_length: int, image_size: int | None = None) -> int:
+        """See `Task`: the size that was trained on where a profile says no smaller one, whatever it says of texts."""
+        if image_size is not None and image_size % self.patch:
+            raise BadInput(f"image_size: {image_size} px are {_no_multiple(image_size, self.patch)}")
+        return self.largest if image_size is None else min(image_size, self.largest)
 
     def tokens(self, size: int) -> int:
         """See `Task`."""
@@ -103,20 +107,21 @@ class ImageTask(OfData):
 
     def arrays(self, split: Split, size: int, rows: Sequence[int] | None = None) -> Arrays:
         """See `Task`: (rows, 3, size, size) float32."""
-        if size != self.largest:
-            raise ValueError(f"images are of {self.largest} px, not {size}")
         indices = range(self.counts[split]) if rows is None else rows
         # of the training rows a few are asked for, to calibrate on
         if split == "train" or 3 * 4 * size * size * self.counts[split] > KEPT_BYTES:
-            return {INPUT: self._pixels(split, indices)}
-        if split not in self._kept:
-            self._kept[split] = self._pixels(split, range(self.counts[split]))
-        return {INPUT: self._kept[split][list(indices)]}
+            return {INPUT: self._pixels(split, size, indices)}
+        if (split, size) not in self._kept:
+            self._kept[split, size] = self._pixels(split, size, range(self.counts[split]))
+        return {INPUT: self._kept[split, size][list(indices)]}
 
-    def _pixels(self, split: Split, rows: Sequence[int]) -> npt.NDArray[np.float32]:
-        images = self.data.images[split]
+    def _pixels(self, split: Split, size: int, rows: Sequence[int]) -> npt.NDArray[np.float32]:
+        images, processing = self.data.images[split], self._processing_at(size)
         # one after the other: photographs are larger before than after
-        return np.stack([self.processing.apply(open_image(images[index])) for index in rows])
+        return np.stack([processing.apply(open_image(images[index])) for index in rows])
+
+    def _processing_at(self, size: int) -> Preprocessing:
+        return self.processing if size == self.largest else self.processing.scaled(size)
 
     def batches(self, split: Split, size: int, batch_size: int) -> Iterator[tuple[npt.NDArray[np.int64], Arrays]]:
         """See `Task`: in their order; images need no padding."""
@@ -134,13 +139,13 @@ class ImageTask(OfData):
 
         return default_data_collator
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, size: int) -> None:
         """See `Task`."""
-        self.processing.save(folder)
+        self._processing_at(size).save(folder)
 
     def described(self, folder: Path, inputs: Sequence[str], size: int) -> dict[str, Any] | None:
         """See `Task`."""
-        return {"kind": "image", "steps": STEPS, "inputs": list(inputs), **self.processing.to_json()}
+        return {"kind": "image", "steps": STEPS, "inputs": list(inputs), **self._processing_at(size).to_json()}
 
     def samples(self, split: Split, count: int, folder: Path) -> list[dict[str, Any]]:
         """See `Task`: PNG files of the first ones, and every one's label."""
@@ -169,17 +174,19 @@ def load_image_task(settings: DataSettings, folder: Path, config: Any, positions
             f"{folder}: preprocessor_config.json makes images of {found} px, which are no squares; set data.image_size"
         )
     if size % patch:
-        near = max(patch, size // patch * patch)
-        raise BadInput(
-            f"data.image_size: {size} px are no multiple of the model's patch of {patch}; {near} or {near + patch} are"
-        )
+        raise BadInput(f"data.image_size: {size} px are {_no_multiple(size, patch)}")
 
     def tokens_of(edge: int) -> int:
         sized = copy.copy(config)
         sized.image_size = edge
         return positions(sized)
 
-    return ImageTask(load_images(settings), processing, size, settings.augmentation, tokens_of)
+    return ImageTask(load_images(settings), processing, size, settings.augmentation, patch, tokens_of)
+
+
+def _no_multiple(size: int, patch: int) -> str:
+    near = max(patch, size // patch * patch)
+    return f"no multiple of the model's patch of {patch}; {near} or {near + patch} are"
 
 
 def _edge(value: Any, name: str, folder: Path) -> int:

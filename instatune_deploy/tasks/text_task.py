@@ -63,7 +63,7 @@ class TextTask(OfData):
         """See `Task`."""
         return {"max_length": self.largest}
 
-    def size_on(self, sequence_length: int) -> int:
+    def size_on(self, sequence_length: int, image_size: int | None = None) -> int:
         """See `Task`: a device's texts are no longer than those that were trained on."""
         return min(sequence_length, self.largest)
 
@@ -100,8 +100,8 @@ class TextTask(OfData):
 
         return DataCollatorWithPadding(self.tokenizer)
 
-    def save(self, folder: Path) -> None:
-        """See `Task`."""
+    def save(self, folder: Path, size: int) -> None:
+        """See `Task`; a tokenizer's files say nothing of lengths."""
         self.tokenizer.save_pretrained(str(folder))
 
     def described(self, folder: Path, inputs: Sequence[str], size: int) -> dict[str, Any] | None:

@@ -72,7 +72,7 @@ def test_open_shapes_give_every_row_its_own_logits(bench: Bench, run: Run) -> No
     task = bench.task
     assert isinstance(task, TextTask)
     tokens = task.tokenised("validation", TOKENS)
-    graph = carve(bench._template(bench._variant(run), True), SMALL).SerializeToString()
+    graph = carve(bench._template(bench._variant(run), SMALL, True), SMALL).SerializeToString()
     with closing(open_session(graph, *run)) as session:
         found = in_batches(session, task.batches("validation", TOKENS, 6))
         for row, ids in enumerate(tokens["input_ids"]):
@@ -83,7 +83,7 @@ def test_open_shapes_give_every_row_its_own_logits(bench: Bench, run: Run) -> No
 
 def test_int8_is_evaluated_as_it_is_measured(bench: Bench) -> None:
     """The carved graph, at the device's shape, row by row."""
-    rows, labels = bench.rows("validation"), bench.inputs.task.labels["validation"]
+    rows, labels = bench.rows(bench.architectures.largest(), "validation"), bench.inputs.task.labels["validation"]
     with closing(open_session(bench.graph(SMALL, INT8).model().SerializeToString(), *INT8)) as session:
         logits = [session.run({name: values[[row]] for name, values in rows.items()})["logits"][0] for row in range(20)]
     expected = np.mean(np.argmax(logits, axis=1) == labels)
@@ -103,7 +103,7 @@ def test_a_finished_int8_graph_is_calibrated_afresh(bench: Bench) -> None:
     found = {}
     for name, model, run in (("finished", finished, INT8), ("fp32", bench.finished_graph(SMALL, FP32), FP32)):
         with closing(open_session(model.SerializeToString(), *run)) as session:
-            found[name] = session.run(bench.example)["logits"]
+            found[name] = session.run(bench.example(bench.architectures.largest()))["logits"]
     difference = np.abs(found["finished"] - found["fp32"]).max()
     assert 0 < difference < 0.2
 
@@ -123,7 +123,7 @@ def test_what_is_measured_is_in_the_processs_folder(bench: Bench, monkeypatch: p
 
     def measure(path: Path, *arguments: object) -> object:
         with closing(open_session(path, *FP32)) as session:
-            seen[path.parent] = session.run(bench.example)["logits"]
+            seen[path.parent] = session.run(bench.example(bench.architectures.largest()))["logits"]
         return fake.measure_graph(path, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr("instatune_deploy.pipeline.bench.measure_graph", measure)
@@ -133,4 +133,4 @@ def test_what_is_measured_is_in_the_processs_folder(bench: Bench, monkeypatch: p
     ((folder, logits),) = seen.items()
     assert folder.parent == bench.laboratory.process(FP32).scratch
     with closing(open_session(bench.graph(SMALL, FP32).model().SerializeToString(), *FP32)) as session:
-        np.testing.assert_array_equal(session.run(bench.example)["logits"], logits)
+        np.testing.assert_array_equal(session.run(bench.example(bench.architectures.largest()))["logits"], logits)

@@ -136,6 +136,41 @@ def test_a_dinov2_checkpoint_is_made_a_vit(seen: Place, tmp_path: Path) -> None:
         load_inputs(settings)
 
 
+def test_the_size_of_the_images_is_searched_like_the_rest(seen: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 ms buy no network of 12 px; the promise is that of the size that was chosen."""
+    text = seen.pipeline.read_text(encoding="utf-8").replace("search:", "space: {depths: [3], image_sizes: [4, 8]}\nsearch:")
+    pipeline = seen.folder / "of-sizes.yaml"
+    pipeline.write_text(text, encoding="utf-8")
+    place = Place(seen.folder, pipeline, installed(monkeypatch, FakeDevice()), ("sizes",))
+    place.job("2ms").run()
+    assert "images of 4/8/12 px" in place.said
+    manifest = read_manifest(place.artifact)
+    edge = manifest.architecture.image_size
+    assert edge in (4, 8)
+    assert manifest.input_shapes == {"pixel_values": [1, 3, edge, edge]}
+    assert manifest.sequence_length == (edge // 4) ** 2 + 1
+    assert json.loads((place.artifact / "config.json").read_text(encoding="utf-8"))["image_size"] == edge
+    assert json.loads((place.artifact / "preprocessing.json").read_text(encoding="utf-8"))["crop"] == [edge, edge]
+    assert verify(place.artifact, place.fake.verify_again).ok
+    measured = {deployment.architecture.image_size for deployment in place.fake.measured}
+    assert measured == {4, 8, 12}
+
+
+def test_a_profile_may_say_the_size(seen: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The positions follow; nothing is trained again."""
+    place = Place(seen.folder, seen.pipeline, installed(monkeypatch, FakeDevice()), ("small-eyes",), "image_size: 8\n")
+    place.job("5ms").run()
+    assert "fine-tuned before" in place.said
+    manifest = read_manifest(place.artifact)
+    assert manifest.input_shapes == {"pixel_values": [1, 3, 8, 8]}
+    assert {deployment.architecture.image_size for deployment in place.fake.measured} == {8}
+    place.more = "image_size: 9\n"
+    with pytest.raises(
+        BadInput, match="hardware profile 'small-eyes': image_size: 9 px are no multiple of the model's patch of 4"
+    ):
+        place.job("5ms").run()
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [

@@ -28,7 +28,8 @@ def spaces(draw: st.DrawFn, most_layers: int = 8) -> SearchSpace:
     keep = draw(st.sampled_from(["even", "first", "importance"]))
     order = tuple(draw(st.permutations(range(layers)))) if keep == "importance" else ()
     heads, widths = ((0,) * draw(st.booleans()) + draw(choices(most)) for most in (12, 100))
-    return SearchSpace(layers, draw(choices(layers)), heads, widths, keep, order)
+    edges = draw(st.just(()) | choices(9))
+    return SearchSpace(layers, draw(choices(layers)), heads, widths, keep, order, edges)
 
 
 def genotypes(space: SearchSpace) -> st.SearchStrategy[np.ndarray]:
@@ -62,6 +63,7 @@ def test_genes_of_absent_layers_say_nothing(space: SearchSpace, data: st.DataObj
     other[0] = genotype[0]
     for layer in kept:
         other[[1 + layer, 1 + space.layers + layer]] = genotype[[1 + layer, 1 + space.layers + layer]]
+    other[1 + 2 * space.layers :] = genotype[1 + 2 * space.layers :]
     one, two = space.decode(genotype), space.decode(other)
     assert one == two
     assert len({one, two}) == 1
@@ -191,6 +193,57 @@ def test_restricted_to_multiples(space: SearchSpace, multiple: int) -> None:
     assert space.restricted(None) is space
 
 
+VIT = ModelShape(
+    layers=2, heads=2, mlp_width=8, hidden_size=4, head_size=2, fixed_parameters=100, layer_parameters=10,
+    family="vit", head_biases=3, patch_macs=50, class_tokens=1, image_size=56, patch_size=14,
+)  # fmt: skip
+
+
+def test_image_sizes_are_a_gene_like_others() -> None:
+    space = SearchSpace.of(VIT, SpaceSettings(depths=[2], heads=[2], mlp_widths=[4], image_sizes=[28, 42]))
+    assert space.image_sizes == (28, 42, 56)  # the model's own belongs to them
+    assert space.choices.tolist() == [1, 1, 1, 2, 2, 3]
+    assert space.count() == 2 * 2 * 3
+    genotype = np.array([[0, 0, 0, 1, 0, 1]])
+    assert space.decode(genotype[0]) == Architecture((0, 1), (2, 2), (8, 4), 42)
+    assert (space.largest().image_size, space.smallest().image_size) == (56, 28)
+    assert [item.image_size for item in space.uniform()] == [28, 42, 56] * 2
+    assert space.tokens(genotype, VIT, 7).tolist() == [10]
+    # by hand: two layers of 4 projections and 2 products, MLPs of 8 and 4 neurons, 9 patches
+    assert space.macs(genotype, VIT, 7).tolist() == [2 * (4 * 10 * 4 * 4 + 2 * 100 * 4) + 2 * 10 * 4 * 12 + 9 * 50]
+    # 4 x 4 patches' positions, less those of 3 x 3
+    assert space.parameters(genotype, VIT) == VIT.parameters(*space.sizes(genotype)) - 7 * 4
+    assert Architecture((0, 1), (2, 2), (8, 4)) not in space
+    assert Architecture((0, 1), (2, 2), (8, 4), 14) not in space
+    assert SearchSpace.from_json(json.loads(json.dumps(space.to_json()))) == space
+
+
+def test_a_space_for_images_of_one_size() -> None:
+    space = SearchSpace.of(VIT, SpaceSettings(image_sizes=[28, 42])).restricted(None, 14)
+    assert space.image_sizes == (14,)
+    assert space.genes == 5
+    assert space.largest() == Architecture((0, 1), (2, 2), (8, 8), 14)
+    assert space.tokens(space.encode(space.largest())[None], VIT, 7).tolist() == [2]
+    plain = SearchSpace.of(VIT, SpaceSettings())
+    assert (plain.edges(np.zeros((2, 5), int)), plain.tokens(np.zeros((2, 5), int), VIT, 7).tolist()) == (None, [7, 7])
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes", "said"),
+    [
+        (VIT, [28, 40], "space.image_sizes: 40 px are no multiple of the model's patch of 14 px; 28 or 42 are"),
+        (VIT, [70], "space.image_sizes: 70 is more than the model has (56)"),
+        (VIT, [7], "space.image_sizes: 7 is too few; the model has 56 pixels along an image's edge: give numbers from 14 to 56"),
+        (VIT, [], "space.image_sizes: the list is empty"),
+        (BERT_BASE, [28], "space.image_sizes: for models of square images of square patches only; leave it out"),
+    ],
+)
+def test_image_sizes_that_a_model_cannot_have(shape: ModelShape, sizes: list[int], said: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        SearchSpace.of(shape, SpaceSettings(image_sizes=sizes))
+    assert caught.value.message.startswith(said)
+
+
 @pytest.mark.parametrize("layers", range(1, 25))
 def test_kept_layers_of_every_depth(layers: int) -> None:
     even = SearchSpace(layers, tuple(range(1, layers + 1)), (1,), (1,), "even")
@@ -243,12 +296,14 @@ def test_samples_reach_every_choice(tiny_space: SearchSpace) -> None:
 @given(spaces())
 def test_largest_smallest_and_uniform(space: SearchSpace) -> None:
     deep, shallow = space.depths[-1], space.depths[0]
-    assert space.largest() == Architecture(space.kept_layers(deep), (space.heads[-1],) * deep, (space.mlp_widths[-1],) * deep)
+    edges = space.image_sizes or (None,)
+    widest = (space.heads[-1],) * deep, (space.mlp_widths[-1],) * deep
+    assert space.largest() == Architecture(space.kept_layers(deep), *widest, edges[-1])
     heads, widths = ([size for size in sizes if size] for sizes in (space.heads, space.mlp_widths))
-    assert space.smallest() == Architecture(space.kept_layers(shallow), (heads[0],) * shallow, (widths[0],) * shallow)
+    assert space.smallest() == Architecture(space.kept_layers(shallow), (heads[0],) * shallow, (widths[0],) * shallow, edges[0])
     assert space.smallest() in space
     uniform = space.uniform()
-    assert len(set(uniform)) == len(uniform) == len(space.depths) * len(heads) * len(widths)
+    assert len(set(uniform)) == len(uniform) == len(space.depths) * len(heads) * len(widths) * len(edges)
     assert space.largest() in uniform
     assert all(member in space and len(set(member.heads)) == len(set(member.mlp_widths)) == 1 for member in uniform)
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from instatune_deploy.config import DataSettings
 from instatune_deploy.errors import BadInput
+from instatune_deploy.tasks.image_processing import Preprocessing
 from instatune_deploy.tasks.image_task import ImageTask, load_image_task
 
 CONFIG = SimpleNamespace(image_size=16, patch_size=4)
@@ -46,8 +47,23 @@ def test_what_a_pipeline_asks_for(photos: Path) -> None:
     assert made.size_on(sequence_length=3) == 8  # a profile's tokens are those of texts
     arrays = made.arrays("test", 8)["pixel_values"]
     assert (arrays.shape, arrays.dtype) == ((4, 3, 8, 8), np.float32)
-    with pytest.raises(ValueError, match="images are of 8 px, not 16"):
-        made.arrays("test", 16)
+
+
+def test_sizes_smaller_than_those_of_the_training(photos: Path) -> None:
+    made = task(photos, image_size=16)
+    assert [made.size_on(128, said) for said in (None, 8, 16, 32)] == [16, 8, 16, 16]
+    with pytest.raises(BadInput, match="image_size: 10 px are no multiple of the model's patch of 4; 8 or 12 are"):
+        made.size_on(128, 10)
+    # prepared from the image itself, not from what was prepared before
+    np.testing.assert_array_equal(
+        made.arrays("test", 8)["pixel_values"], task(photos, image_size=8).arrays("test", 8)["pixel_values"]
+    )
+    assert made.arrays("test", 16)["pixel_values"].shape == (4, 3, 16, 16)
+    made.save(photos, 8)
+    assert Preprocessing.of(photos, None, 16).size == (8, 8)
+    described = made.described(photos, ["pixel_values"], 8)
+    assert described is not None
+    assert described["resize"] == [8, 8]
 
 
 def test_every_row_once_in_batches_and_one_by_one(photos: Path) -> None:
