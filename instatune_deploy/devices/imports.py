@@ -88,7 +88,7 @@ class _Reference(_Checked):
 
 
 class _Deployment(_Checked):
-    architecture: dict[str, list[int]]
+    architecture: dict[str, list[int] | int]
     runtime: str
     precision: str
     threads: int

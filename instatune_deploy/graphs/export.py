@@ -45,8 +45,8 @@ def export_template(network: SuperNetwork, inputs: dict[str, torch.Tensor], open
                  the batch alone. To evaluate with; what is timed and handed over has static shapes
     """
     shape, family = network.shape, network.family
-    edges = {value.shape[-1] for value in inputs.values() if value.dim() == 4}  # an image's
-    model = network.extract(replace(shape.full(), image_size=edges.pop() if edges else None))
+    edges = [value.shape[-1] for value in inputs.values() if value.dim() == 4 and shape.image_size is not None]
+    model = network.extract(replace(shape.full(), image_size=edges[0] if edges else None))
     boundaries = tuple(f"boundary_{index}" for index in range(shape.layers + 1))
     proto = _export(model, inputs, boundaries=len(boundaries), open_shapes=open_shapes)
     if open_shapes and any(value.dim() > 2 for value in inputs.values()):

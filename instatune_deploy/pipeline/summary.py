@@ -122,6 +122,7 @@ def _kept(searcher: Searcher, architecture: Architecture) -> Kept:
         layers=f"{architecture.depth}/{shape.layers}",
         heads=f"{sum(architecture.heads)}/{shape.layers * shape.heads}",
         mlp=f"{sum(architecture.mlp_widths) / (shape.layers * shape.mlp_width):.0%}",
+        images="" if architecture.image_size is None else f"{architecture.image_size} px",
     )
 
 

@@ -89,6 +89,12 @@ COLUMNS = (
     Column("layers", "json", "indices of the kept layers in the full model", lambda record: list(_architecture(record).layers)),
     Column("heads", "json", "attention heads of each kept layer", lambda record: list(_architecture(record).heads)),
     Column("mlp_widths", "json", "MLP neurons of each kept layer", lambda record: list(_architecture(record).mlp_widths)),
+    Column(
+        "image_size",
+        "int64",
+        "pixels of an image's edge; empty where all networks take inputs of one size",
+        lambda record: _architecture(record).image_size,
+    ),
     Column("graph_hash", "string", "of the graph that ran", lambda record: record.measurement.graph_hash),
     Column("size_bytes", "int64", "of the graph's file", lambda record: record.measurement.size_bytes),
     Column("p50_ms", "float64", "latency that half of the runs did not exceed", _timing("p50_ms")),

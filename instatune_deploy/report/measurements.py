@@ -63,7 +63,8 @@ def cells(record: Record) -> tuple[str, ...]:
 
 def short(architecture: Architecture) -> str:
     """``6L 72H 9216N``: layers, and attention heads and MLP neurons of all of them together."""
-    return f"{architecture.depth}L {sum(architecture.heads)}H {sum(architecture.mlp_widths)}N"
+    edge = "" if architecture.image_size is None else f" {architecture.image_size}px"
+    return f"{architecture.depth}L {sum(architecture.heads)}H {sum(architecture.mlp_widths)}N{edge}"
 
 
 def interval(limits: Limits, value_ms: float) -> str:

@@ -11,11 +11,13 @@ from rich.table import Table
 
 
 class Kept(NamedTuple):
-    """What is kept of the full model, such as ``3/6`` layers, ``20/72`` heads, ``22%`` of the MLP neurons."""
+    """What is kept of the full model, such as ``3/6`` layers, ``20/72`` heads, ``22%`` of the MLP neurons, images of ``42 px``;
+    nothing of images where all networks take those of one size."""
 
     layers: str
     heads: str
     mlp: str
+    images: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Row:
     chosen: bool = False
 
 
-COLUMNS = ("", "layers", "heads", "MLP", "run", "latency", "speed", "valid.", "test", "size", "MACs")
-LEFT = 5
+COLUMNS = ("", "layers", "heads", "MLP", "images", "run", "latency", "speed", "valid.", "test", "size", "MACs")
+LEFT = 6
 """So many columns are words, the rest are figures."""
 
 
@@ -57,13 +59,16 @@ def cells(row: Row, full: Row) -> tuple[str, ...]:
 
 
 def table(rows: Sequence[Row], statistic: str) -> Table:
-    """For the terminal. The first row is the full model that speed-ups are against."""
+    """For the terminal. The first row is the full model that speed-ups are against; a column without a word is left out."""
     result = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for index, name in enumerate(COLUMNS):
+    lines = [cells(row, rows[0]) for row in rows]
+    shown = [index for index, texts in enumerate(zip(*lines, strict=True)) if any(texts)]
+    for index in shown:
+        name = COLUMNS[index]
         title = _title(name, statistic)
         result.add_column(title, justify="left" if index < LEFT else "right", no_wrap=index >= LEFT, overflow="fold")
-    for row in rows:
-        result.add_row(*cells(row, rows[0]), style="bold green" if row.chosen else "")
+    for row, texts in zip(rows, lines, strict=True):
+        result.add_row(*(texts[index] for index in shown), style="bold green" if row.chosen else "")
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from transformers import TrainingArguments, default_data_collator
 
+from instatune_deploy.config import SpaceSettings
 from instatune_deploy.finetune.mixin import SuperNetworkTrainer
 from instatune_deploy.supernet.architecture import Architecture
 
@@ -27,6 +29,35 @@ def images(count: int) -> list[dict[str, Any]]:
         pixels[:, :, :6] += 1.5 * (number % 2)
         rows.append({"pixel_values": pixels, "labels": number % 2})
     return rows
+
+
+def test_sizes_of_images_are_sampled(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    """Every size is a sub-network's in some step, and costs are those of its tokens: 17 and 5."""
+    rows = [{"pixel_values": torch.randn(3, 16, 16), "labels": index % 2} for index in range(16)]
+    arguments = TrainingArguments(output_dir=str(tmp_path), max_steps=12, save_strategy="no", disable_tqdm=True, use_cpu=True)
+    trainer = SuperNetworkTrainer(
+        make_model("vit", image_size=16),
+        arguments,
+        train_dataset=rows,
+        data_collator=default_data_collator,
+        space=SpaceSettings(depths=[3], image_sizes=[8]),
+        settings=recipe(importance_rows=0, full_epochs=0.0),
+        tensorboard=False,
+    )
+    seen = set()
+    drawn = trainer.sub_networks
+    trainer.sub_networks = lambda: [seen.add(item.image_size) or item for item in drawn()]  # type: ignore[method-assign]
+    trainer.train()
+    assert seen == {8, 16}
+    full = trainer.space.largest()
+    assert full == replace(trainer.supernetwork.shape.full(), image_size=16)
+    small = trainer.space.encode(replace(full, image_size=8))[None]
+    # hidden 32, 4 layers of 4 heads of 8 and MLPs of 64, patches of 4 x 4 x 3 values
+    macs = {
+        tokens: 4 * (4 * tokens * 32 * 32 + 2 * tokens**2 * 32 + 2 * tokens * 32 * 64) + 32 * 48 * (tokens - 1)
+        for tokens in (5, 17)
+    }
+    assert trainer.cost(small)[0] == pytest.approx(macs[5] / macs[17])
 
 
 @pytest.mark.parametrize("model_type", ["vit", "deit"])

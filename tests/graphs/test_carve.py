@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from instatune_deploy.devices.runtimes.registry import open_session
 from instatune_deploy.graphs.carve import carve
+from instatune_deploy.graphs.export import export_template
 from instatune_deploy.graphs.template import Template
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.network import SuperNetwork
 
 from .conftest import INPUTS, Case
 
@@ -50,6 +54,22 @@ def test_openvino_computes_what_is_extracted(
     inputs = case.inputs(seed, padded)
     graph = carve(case.plain, architecture)
     np.testing.assert_allclose(run(graph, inputs, "openvino"), case.logits(architecture, inputs), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("model_type", ["vit", "deit"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_smaller_images_have_a_template_of_their_own(make_model: Any, model_type: str, runtime: str) -> None:
+    """Exported at 8 px of a network of 16: what is carved computes what is extracted for images of that size."""
+    network = SuperNetwork(make_model(model_type, image_size=16))
+    images = np.random.default_rng(0).standard_normal((2, 3, 8, 8), dtype=np.float32)
+    template = export_template(network, {"pixel_values": torch.from_numpy(images)})
+    architecture = replace(MIXED, image_size=8)
+    with torch.no_grad():
+        expected = network.extract(architecture)(pixel_values=torch.from_numpy(images)).logits.numpy()
+    found = run(carve(template, architecture), {"pixel_values": images}, runtime)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="the template is for images of 8 px; the architecture takes 12 px"):
+        carve(template, replace(MIXED, image_size=12))
 
 
 @pytest.mark.parametrize("variant", ["plain", "fused"])

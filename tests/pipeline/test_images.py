@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.artifact.samples import Samples
 from instatune_deploy.artifact.verify import verify
+from instatune_deploy.devices.plan import inputs_name
+from instatune_deploy.devices.profile import load_profile
+from instatune_deploy.devices.runtimes.registry import open_session
 from instatune_deploy.errors import BadInput, UserError
+from instatune_deploy.pipeline.handover import Handover
 from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
+from instatune_deploy.pipeline.job import Job
+from instatune_deploy.pipeline.kit import make_kit
+from instatune_deploy.terminal import Terminal
 
 from .conftest import installed
-from .fakes import FakeDevice, Place
+from .fakes import FakeDevice, Place, write_profile
 
 PIPELINE = """\
 task: image-classification
@@ -154,6 +165,29 @@ def test_the_size_of_the_images_is_searched_like_the_rest(seen: Place, monkeypat
     assert verify(place.artifact, place.fake.verify_again).ok
     measured = {deployment.architecture.image_size for deployment in place.fake.measured}
     assert measured == {4, 8, 12}
+
+
+def test_a_kit_has_inputs_of_every_size(seen: Place, tmp_path: Path) -> None:
+    """Each graph runs with the file that the script takes for it."""
+    text = seen.pipeline.read_text(encoding="utf-8").replace("search:", "space: {depths: [3], image_sizes: [4, 8]}\nsearch:")
+    (tmp_path / "sizes.yaml").write_text(text, encoding="utf-8")
+    terminal = Terminal(Console(file=io.StringIO()))
+    profile = write_profile(tmp_path, "far")
+    job = Job.of(str(tmp_path / "sizes.yaml"), (), None, Handover(tmp_path), seen.work, 0, terminal)
+    kit = make_kit(job, load_profile(str(profile)), tmp_path, architectures=8)
+    with zipfile.ZipFile(kit.path) as archive:
+        archive.extractall(tmp_path / "kit")
+    sizes = set()
+    for item in {item.graph_hash: item for item in kit.plan.items}.values():
+        name = inputs_name(item.deployment)
+        assert name in kit.plan.files
+        with (
+            np.load(tmp_path / "kit" / name) as inputs,
+            closing(open_session(tmp_path / "kit" / item.graph, *item.run)) as session,
+        ):
+            assert session.run(dict(inputs))["logits"].shape == (1, 2)
+            sizes.add((name, inputs["pixel_values"].shape[-1], item.deployment["sequence_length"]))
+    assert sizes == {("inputs-4.npz", 4, 2), ("inputs-8.npz", 8, 5), ("inputs-12.npz", 12, 10)}
 
 
 def test_a_profile_may_say_the_size(seen: Place, monkeypatch: pytest.MonkeyPatch) -> None:

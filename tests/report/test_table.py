@@ -41,12 +41,26 @@ def printed(color: bool = False, width: int = 120) -> str:
 
 def test_cells_by_hand() -> None:
     assert cells(SMALL, FULL) == (
-        "artifact", "3/6", "20/72", "22%", "onnxruntime fp32", "4.00 ms", "6.8x", "79.0%", "", "54.3 MB", "0.34 G",
+        "artifact", "3/6", "20/72", "22%", "", "onnxruntime fp32", "4.00 ms", "6.8x", "79.0%", "", "54.3 MB", "0.34 G",
     )  # fmt: skip
     assert cells(FULL, FULL) == (
-        "full model", "6/6", "72/72", "100%", "onnxruntime fp32", "27.00 ms", "1.0x", "86.2%", "85.8%", "90.9 MB", "1.41 G",
+        "full model", "6/6", "72/72", "100%", "", "onnxruntime fp32", "27.00 ms", "1.0x", "86.2%", "85.8%", "90.9 MB", "1.41 G",
     )  # fmt: skip
     assert len(cells(FULL, FULL)) == len(COLUMNS)
+
+
+def test_sizes_of_images_have_a_column_where_there_are_several() -> None:
+    assert "images" not in printed()
+    stream = io.StringIO()
+    rows = [
+        replace(FULL, kept=Kept("12/12", "72/72", "100%", "56 px")),
+        replace(SMALL, kept=Kept("8/12", "30/72", "50%", "42 px")),
+    ]
+    Console(file=stream, width=140).print(table(rows, "p90"))
+    head, _, full, small = [line for line in stream.getvalue().splitlines() if line.strip()]
+    assert "images" in head
+    assert "56 px" in full
+    assert "42 px" in small
 
 
 @pytest.mark.parametrize("width", [80, 95, 120])
