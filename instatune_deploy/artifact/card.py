@@ -105,6 +105,7 @@ def _facts(manifest: Manifest) -> dict[str, str]:
         "budget": budget.text if budget is not None else "none was asked for",
         "full model": f"{baseline.latency_ms:.2f} ms ({statistic}) in {baseline.runtime} {baseline.precision}: {times:.1f} times",
         "accuracy": f"{manifest.accuracy.validation:.2%} on validation rows (full model {baseline.accuracy:.2%}){test}",
+        "top-5 accuracy": ", ".join(f"{value:.2%} on {split} rows" for split, value in manifest.accuracy.top5.items()),
         "data": f"{manifest.data.reference}{rows}" if manifest.data is not None else "",
         "vocabulary": _vocabulary(manifest),
         "network": f"{manifest.architecture}; {manifest.parameters / 1e6:.1f} M parameters, {manifest.macs / 1e9:.2f} G MACs",
@@ -138,6 +139,12 @@ def _open(manifest: Manifest) -> str:
     return f"; of any other {' and '.join(manifest.open_axes)} too, for which no latency is promised"
 
 
+def _top5(manifest: Manifest, split: str) -> list[dict[str, Any]]:
+    """The hub's own metric, by the name that image classifiers there have."""
+    top5 = manifest.accuracy.top5
+    return [{"type": "accuracy", "name": "Top 5 Accuracy", "value": round(top5[split], 6)}] if split in top5 else []
+
+
 def _header(manifest: Manifest) -> dict[str, Any]:
     """`base_model` stands there only when it is the name of a model on the hub."""
     accuracies = [("validation", manifest.accuracy.validation), ("test", manifest.accuracy.test)]
@@ -146,7 +153,7 @@ def _header(manifest: Manifest) -> dict[str, Any]:
         {
             "task": {"type": manifest.task},
             "dataset": {"name": dataset, "type": "custom", "split": split},
-            "metrics": [{"type": "accuracy", "value": round(value, 6)}],
+            "metrics": [{"type": "accuracy", "value": round(value, 6)}, *_top5(manifest, split)],
         }
         for split, value in accuracies
         if value is not None

@@ -99,11 +99,21 @@ class Accuracy(Record):
     """Fractions (0 .. 1) of rows decided right; ``test`` is None when there were no test rows.
 
     searched: of the graph that was searched, on the validation rows; int8 is calibrated afresh for what is handed over
+    top5_validation, top5_test: of rows whose label is among the five likeliest; None for texts, five labels or fewer, and in
+    older manifests
     """
 
     validation: Fraction
     test: Fraction | None
     searched: Fraction | None = None
+    top5_validation: Fraction | None = None
+    top5_test: Fraction | None = None
+
+    @property
+    def top5(self) -> dict[str, float]:
+        """Top-5 accuracy by the split's name; empty where there is none."""
+        both = {"validation": self.top5_validation, "test": self.top5_test}
+        return {split: value for split, value in both.items() if value is not None}
 
 
 class Baseline(Record):

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from instatune_deploy.devices.deployment import Deployment, Measurement
 
 SAMPLE_ROWS = 32
-ARTIFACT_REVISION = 4
+ARTIFACT_REVISION = 5
 """Raised when an artifact holds something else than before: one of before is made anew. 2: programs and a card; 4: the programs
-check what they use."""
+check what they use; 5: top-5 accuracy."""
 ATTEMPTS = 5
 ACCURACY_TOLERANCE = 0.01
 """On the same rows, so only a calibration can make a difference: more than a point is another network."""
@@ -166,7 +166,7 @@ def _make(
         terminal.result(f"parity with PyTorch: {parity}")
         measured, accuracy = [_measured_again(searcher, artifact)], dict[str, float]()
         for split in SPLITS[1:]:
-            accuracy[split] = _shipped_accuracy(bench, artifact, deployment, split)
+            accuracy |= _shipped_accuracy(bench, artifact, deployment, split)
             if split == "validation":
                 _compare(searcher, point, accuracy[split], terminal)
             measured.append(_measured_again(searcher, artifact))
@@ -248,15 +248,17 @@ def _samples(bench: Bench, architecture: Architecture, small: Any) -> Any:
     return Samples(inputs, logits.float().numpy())
 
 
-def _shipped_accuracy(bench: Bench, artifact: Draft, deployment: Deployment, split: Split) -> float:
-    """Accuracy of the finished files, in their runtime and precision, on every row of a split."""
+def _shipped_accuracy(bench: Bench, artifact: Draft, deployment: Deployment, split: Split) -> dict[str, float]:
+    """Of the finished files, in their runtime and precision, on every row of a split; by their names in `Accuracy`."""
     from instatune_deploy.artifact.graph_files import GRAPH_FILES
     from instatune_deploy.pipeline.evaluate import opened
-    from instatune_deploy.tasks.metrics import accuracy
+    from instatune_deploy.tasks.metrics import TOP, accuracy, top_k_accuracy
 
     with opened(GRAPH_FILES[deployment.runtime].path(artifact.folder), deployment.run) as session:
         logits = bench.logits(deployment.architecture, session, split)
-    return accuracy(logits, bench.task.labels[split])
+    labels = bench.task.labels[split]
+    top5 = {f"top5_{split}": top_k_accuracy(logits, labels, TOP)} if bench.task.has_top5 else {}
+    return {split: accuracy(logits, labels), **top5}
 
 
 def _manifest(

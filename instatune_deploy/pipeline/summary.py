@@ -59,6 +59,8 @@ def show_artifact(searcher: Searcher, result: SearchResult, exported: Exported, 
     _show(searcher, result, [chosen], {(manifest.architecture, chosen.run)})
     console = Console(highlight=False, soft_wrap=True)  # paths stay whole, whatever the width
     console.print("(the artifact's latency is as the clock gave it; the others are on this host's nominal speed)")
+    if top5 := manifest.accuracy.top5:
+        console.print(f"the artifact's top-5 accuracy: {', '.join(f'{value:.1%} {split}' for split, value in top5.items())}")
     if manifest.budget is not None:
         console.print(f"budget {manifest.budget.text}: kept, {', '.join(_kept_limits(manifest, manifest.budget))}")
     console.print(f"artifact: {exported.folder}", markup=False)

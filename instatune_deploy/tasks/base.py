@@ -91,6 +91,11 @@ class Task(Labelled, Protocol):
         ...
 
     @property
+    def has_top5(self) -> bool:
+        """Whether people ask of it how often the right label is among the five likeliest, too."""
+        ...
+
+    @property
     def warnings(self) -> Sequence[str]:
         """What a user should know of the rows, a line each."""
         ...

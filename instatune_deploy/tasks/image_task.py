@@ -19,6 +19,7 @@ from instatune_deploy.tasks.base import PIXELS, Arrays, OfData
 from instatune_deploy.tasks.image_classification import ImageData, load_images
 from instatune_deploy.tasks.image_processing import Preprocessing
 from instatune_deploy.tasks.images import open_image
+from instatune_deploy.tasks.metrics import TOP
 from instatune_deploy.tasks.tables import SPLITS, Split
 
 INPUT = "pixel_values"
@@ -81,6 +82,11 @@ class ImageTask(OfData):
     def counts(self) -> dict[Split, int]:
         """See `Task`."""
         return {split: len(self.data.images[split]) for split in SPLITS}
+
+    @property
+    def has_top5(self) -> bool:
+        """See `Task`: of five labels one is always right."""
+        return len(self.label_names) > TOP
 
     @property
     def warnings(self) -> Sequence[str]:

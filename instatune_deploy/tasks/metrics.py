@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+TOP = 5
+"""So many guesses are counted beside the first one."""
+
 
 def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """The fraction (0 .. 1) of rows whose largest logit is their class. ``logits``: (rows, classes), ``labels``: (rows,)."""

@@ -47,6 +47,7 @@ class TextTask(OfData):
     _tokenised: dict[tuple[Split, int], Tokens] = field(default_factory=dict, init=False)
 
     unit = TOKENS
+    has_top5 = False
     warnings = ()
     axes = ("batch", "tokens")
 

@@ -7,7 +7,7 @@ import yaml
 
 from instatune_deploy.artifact.card import card
 from instatune_deploy.artifact.licence import license_of
-from instatune_deploy.artifact.manifest import Data
+from instatune_deploy.artifact.manifest import Accuracy, Data
 
 from .tiny import make_artifact, tiny_manifest
 
@@ -56,6 +56,17 @@ def test_a_person_reads_the_promise(tmp_path: Path) -> None:
     assert "python verify.py" in text
     assert "predict.py" not in text  # the made-up tokenizer cannot be described
     assert f"| `model.onnx` | {(tmp_path / 'a' / 'model.onnx').stat().st_size} |" in text
+
+
+def test_top5_stands_beside_the_accuracy_where_there_is_one(tmp_path: Path) -> None:
+    text = card(tmp_path, tiny_manifest(accuracy=Accuracy(validation=0.5, test=0.25, top5_validation=0.875, top5_test=0.75)))
+    assert "| top-5 accuracy | 87.50% on validation rows, 75.00% on test rows |" in text
+    (model,) = header(text)["model-index"]  # type: ignore[misc]
+    assert [result["metrics"] for result in model["results"]] == [
+        [{"type": "accuracy", "value": 0.5}, {"type": "accuracy", "name": "Top 5 Accuracy", "value": 0.875}],
+        [{"type": "accuracy", "value": 0.25}, {"type": "accuracy", "name": "Top 5 Accuracy", "value": 0.75}],
+    ]
+    assert "top-5" not in card(tmp_path, tiny_manifest())
 
 
 def test_the_front_is_shown_where_there_is_a_picture_of_it(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ import errno
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from instatune_deploy.artifact.checks import check_files
@@ -14,7 +17,7 @@ from instatune_deploy.artifact.graph_files import GraphFiles
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.digests import folder_sha256
 from instatune_deploy.errors import BadInput, NoArchitectureFits, TooNoisy, VerificationFailed
-from instatune_deploy.pipeline.export import ATTEMPTS
+from instatune_deploy.pipeline.export import ATTEMPTS, _shipped_accuracy
 
 from .conftest import BUDGET
 from .fakes import Place, accuracy_of, latency_of
@@ -25,6 +28,24 @@ def unmade(place: Place) -> Place:
     """A finished search whose artifact is not made yet."""
     shutil.rmtree(place.artifact)
     return place
+
+
+@pytest.mark.parametrize(("has_top5", "expected"), [(True, {"test": 0.25, "top5_test": 0.75}), (False, {"test": 0.25})])
+def test_top5_comes_of_the_same_logits(monkeypatch: pytest.MonkeyPatch, has_top5: bool, expected: dict[str, float]) -> None:
+    """Labels 5, 4, 1 and 0 of six whose logits rise from 0 to 5: the first is right, the last is not among five."""
+    passes: list[str] = []
+
+    def logits(session: object, split: str) -> np.ndarray:
+        passes.append(split)
+        return np.tile(np.arange(6.0), (4, 1))
+
+    monkeypatch.setattr("instatune_deploy.pipeline.evaluate.opened", lambda graph, run: nullcontext())
+    task = SimpleNamespace(has_top5=has_top5, labels={"test": np.array([5, 4, 1, 0])})
+    bench, deployment = SimpleNamespace(task=task, logits=logits), SimpleNamespace(runtime="onnxruntime", run=None)
+    draft = SimpleNamespace(folder=Path("nowhere"))
+    found = _shipped_accuracy(bench, draft, deployment, "test")  # type: ignore[arg-type]
+    assert found == expected
+    assert passes == ["test"]
 
 
 def entries(folder: Path) -> list[str]:

@@ -115,6 +115,18 @@ def test_predict_says_what_pytorch_said_of_the_samples(seen: Place) -> None:
         assert float(share.rstrip("%")) == pytest.approx(100 * raised[best] / raised.sum(), abs=0.11)
 
 
+def test_top5_where_there_are_more_than_five_labels(seen: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two of the six labels have rows, and the training raises their logits only: what is true is always among five."""
+    assert read_manifest(seen.artifact).accuracy.top5 == {}
+    text = seen.pipeline.read_text(encoding="utf-8").replace("  image_size", "  labels: [a, b, c, dark, e, light]\n  image_size")
+    (tmp_path / "six.yaml").write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        place = Place(tmp_path, tmp_path / "six.yaml", installed(patch, FakeDevice()))
+        place.job("5ms").run()
+    assert read_manifest(place.artifact).accuracy.top5 == {"validation": 1.0, "test": 1.0}
+    assert "the artifact's top-5 accuracy: 100.0% validation, 100.0% test" in capsys.readouterr().out
+
+
 def test_samples_are_what_the_image_processor_of_the_artifact_makes(seen: Place) -> None:
     """Transformers' own, by the file that was handed over."""
     from transformers import AutoImageProcessor

@@ -66,6 +66,12 @@ def test_sizes_smaller_than_those_of_the_training(photos: Path) -> None:
     assert described["resize"] == [8, 8]
 
 
+@pytest.mark.parametrize(("labels", "has"), [(2, False), (5, False), (6, True)])
+def test_of_five_labels_one_of_five_guesses_is_always_right(photos: Path, labels: int, has: bool) -> None:
+    names = ["cat", "dog", "cow", "hen", "pig", "rat"]
+    assert task(photos, labels=names[:labels]).has_top5 is has
+
+
 def test_every_row_once_in_batches_and_one_by_one(photos: Path) -> None:
     made = task(photos)
     whole = made.arrays("test", 16)["pixel_values"]
