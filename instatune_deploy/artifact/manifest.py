@@ -34,7 +34,7 @@ from instatune_deploy.files import read_json, write_json
 from instatune_deploy.supernet.architecture import Architecture
 
 FILE_NAME = MANIFEST
-PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "numpy", "tokenizers")
+PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "numpy", "tokenizers", "pillow")
 
 Milliseconds = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

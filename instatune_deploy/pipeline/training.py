@@ -47,7 +47,7 @@ def trained_on(inputs: PipelineInputs, seed: int, bf16: bool) -> dict[str, Any]:
         "seed": seed,
         "bf16": bf16,
         "revision": TRAINING_REVISION,
-        "versions": versions_of("torch", "transformers", "accelerate", "tokenizers"),
+        "versions": versions_of("torch", "transformers", "accelerate", *inputs.task.packages),
     }
 
 

@@ -104,6 +104,11 @@ class Task(Labelled, Protocol):
         """Digest of the rows of a split and their labels."""
         ...
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The libraries that make inputs of its rows, by their names on PyPI: other versions may make others."""
+        ...
+
     def trained_on(self) -> dict[str, Any]:
         """What the weights of a training depend on beside rows and checkpoint: a JSON value."""
         ...

@@ -77,6 +77,7 @@ class ImageTask(OfData):
 
     unit = PIXELS
     axes = ("batch",)
+    packages = ("pillow",)
 
     @property
     def counts(self) -> dict[Split, int]:

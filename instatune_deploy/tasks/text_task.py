@@ -50,6 +50,7 @@ class TextTask(OfData):
     has_top5 = False
     warnings = ()
     axes = ("batch", "tokens")
+    packages = ("tokenizers",)
 
     @property
     def counts(self) -> dict[Split, int]:

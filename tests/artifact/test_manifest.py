@@ -246,7 +246,7 @@ def test_versions_are_of_what_is_installed() -> None:
 
     versions = installed_versions()
     assert versions["numpy"] == numpy.__version__
-    assert {"python", "instatune-deploy", "onnxruntime", "openvino"} <= set(versions)
+    assert {"python", "instatune-deploy", "onnxruntime", "openvino", "tokenizers", "pillow"} <= set(versions)
 
 
 def test_the_schema_can_be_published() -> None:

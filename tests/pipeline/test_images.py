@@ -28,6 +28,7 @@ from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
 from instatune_deploy.pipeline.job import Job
 from instatune_deploy.pipeline.kit import make_kit
 from instatune_deploy.terminal import Terminal
+from instatune_deploy.pipeline.training import trained_on
 
 from .conftest import installed
 from .fakes import FakeDevice, Place, write_profile
@@ -97,6 +98,11 @@ def test_the_artifact_is_of_pixels(seen: Place) -> None:
     assert "batch 1, 12 x 12 px" in seen.said
     assert "the checkpoint's classifier has 3 labels, the data 2: a new one is made" in seen.said
     assert verify(seen.artifact, seen.fake.verify_again).ok
+
+
+def test_weights_of_images_depend_on_pillow(seen: Place) -> None:
+    inputs = load_inputs(load_pipeline(str(seen.pipeline)), seen.work)
+    assert set(trained_on(inputs, 0, False)["versions"]) == {"instatune-deploy", "torch", "transformers", "accelerate", "pillow"}
 
 
 def test_predict_says_what_pytorch_said_of_the_samples(seen: Place) -> None:

@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from instatune_deploy import __version__
 from instatune_deploy.digests import file_sha256
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import read_json
@@ -74,6 +75,15 @@ def test_another_build_of_the_same_libraries_finds_it(write: Callable[..., Path]
     assert finetuned(path).folder == trained.folder
     monkeypatch.setattr(training, "version", lambda name: "2.14.0")
     assert finetuned(path).folder != trained.folder
+
+
+def test_the_libraries_that_weights_of_texts_depend_on(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name is in every key: one more, and what was trained before is trained anew."""
+    inputs = load_inputs(load_pipeline(str(write())))
+    monkeypatch.setattr(training, "version", lambda name: "1")
+    named = ("torch", "transformers", "accelerate", "tokenizers")
+    expected = {"instatune-deploy": __version__, **dict.fromkeys(named, "1")}
+    assert training.trained_on(inputs, 0, False)["versions"] == expected
 
 
 def test_a_teacher_is_trained_once(write: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
