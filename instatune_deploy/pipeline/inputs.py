@@ -20,7 +20,7 @@ from instatune_deploy.yamlfile import load_yaml
 
 TRIM_REVISION = 1
 """Raised when a trimmed checkpoint is made in another way."""
-FOLD_REVISION = 1
+FOLD_REVISION = 2
 """Raised when a folded checkpoint is made in another way."""
 
 
@@ -45,12 +45,16 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class PipelineInputs:
-    """Resolved references of a pipeline file."""
+    """Resolved references of a pipeline file.
+
+    named_folder: the DINOv2 checkpoint that the plain ViT in ``model_folder`` was made of; None: nothing was folded
+    """
 
     settings: PipelineSettings
     model_folder: Path
     task: Task
     vocabulary: Vocabulary | None = None
+    named_folder: Path | None = None
 
     @cached_property
     def model_sha256(self) -> str:
@@ -87,9 +91,9 @@ def load_inputs(settings: PipelineSettings, work: Path | None = None) -> Pipelin
     model = settings.model
     folder = resolve(model.reference, sha256=model.sha256, revision=model.revision, kind="model", where="model.reference")
     check_model_folder(folder)
-    config = load_config(folder)
+    config, named = load_config(folder), None
     if config.model_type == "dinov2":
-        folder = _folded(folder, work)
+        named, folder = folder, _folded(folder, work)
         config = load_config(folder)
     family = family_of(config.model_type, str(folder))
     if family.task != settings.task:
@@ -97,7 +101,7 @@ def load_inputs(settings: PipelineSettings, work: Path | None = None) -> Pipelin
             f"{folder}: model type '{config.model_type}' is for {family.task}, and the pipeline's task is {settings.task}"
         )
     task = load_task(settings, folder, config, family.positions)
-    inputs = PipelineInputs(settings, folder, task)
+    inputs = PipelineInputs(settings, folder, task, named_folder=named)
     rows, step = task.counts["train"], settings.finetune.batch_size * settings.finetune.gradient_accumulation_steps
     if rows < step:
         raise BadInput(

@@ -20,6 +20,7 @@ from instatune_deploy.files import whole_folder
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.tasks.base import PIXELS
 from instatune_deploy.terminal import Terminal
+from instatune_deploy.words import counted
 
 TRAINING_REVISION = 2
 """Raised when `finetune/` or `supernet/` trains to other weights from the same settings: what was kept is trained anew."""
@@ -102,14 +103,18 @@ def load_model(inputs: PipelineInputs, seed: int) -> Any:
 
 
 def new_head(inputs: PipelineInputs) -> str | None:
-    """A line when the checkpoint has a classifier that is not used, because it is for other labels; None when there is none."""
+    """A line when the checkpoint has a classifier that is not used, because it is for other labels or reads more than the
+    model's does; None when it is used, or there is none."""
+    from instatune_deploy.supernet.classifiers import classifier_of
     from instatune_deploy.supernet.load import load_config
 
-    config, labels = load_config(inputs.model_folder), inputs.task.label_names
-    classifies = any("Classification" in name for name in getattr(config, "architectures", None) or [])
-    if not classifies or config.num_labels == len(labels):
+    folder, labels = inputs.named_folder or inputs.model_folder, len(inputs.task.label_names)
+    found = classifier_of(folder, load_config(folder))
+    if found is None or (found.kept and found.labels == labels):
         return None
-    return f"the checkpoint's classifier has {config.num_labels} labels, the data {len(labels)}: a new one is made"
+    if found.labels != labels:
+        return f"the checkpoint's classifier has {counted(found.labels, 'label')}, the data {labels}: a new one is made"
+    return "the checkpoint's classifier reads more than the class token, which is all that a ViT's does: a new one is made"
 
 
 def save_model(model: Any, inputs: PipelineInputs, folder: Path) -> None:

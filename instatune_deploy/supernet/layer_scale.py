@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Dinov2Model, ViTConfig, ViTForImageClassification
+from transformers import Dinov2Model, ViTConfig, ViTModel
 
 from instatune_deploy.errors import BadInput
 from instatune_deploy.files import whole_folder
@@ -26,30 +26,28 @@ TAKEN_ALONG = ("preprocessor_config.json", "README.md")
 """Image processor, and the card with the licence."""
 
 
-def fold(folder: Path, target: Path, seed: int = 0) -> bool:
-    """Write the DINOv2 checkpoint of ``folder`` to ``target`` as a `ViTForImageClassification` that computes the same features.
+def fold(folder: Path, target: Path) -> None:
+    """Write the DINOv2 checkpoint of ``folder`` to ``target`` as a `ViTModel` that computes the same features.
 
-    Returns whether a trained classifier was left behind: DINOv2's reads the class token and the mean of the patches, ViT's the
-    class token alone, so a new one is made from ``seed``. Image processor and card are copied, the mask token is not.
-    ``BadInput`` for what is no DINOv2, has register tokens or a SwiGLU MLP, or cannot be loaded.
+    A trained classifier is left behind: DINOv2's reads the class token and the mean of the patches, ViT's the class token alone.
+    Image processor and card are copied, the mask token is not. ``BadInput`` for what is no DINOv2, has register tokens or a
+    SwiGLU MLP, or cannot be loaded.
     """
     config = load_config(folder)
     _check_foldable(config, folder)
-    state, left = _backbone_state(folder, config)
+    state = _backbone_state(folder, config)
     with whole_folder(target) as scratch, quiet_transformers():
-        folded_model(state, config, seed).save_pretrained(scratch)
+        folded_model(state, config).save_pretrained(scratch)
         for name in TAKEN_ALONG:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, scratch / name)
-    return left
 
 
-def folded_model(state: Mapping[str, torch.Tensor], config: Any, seed: int) -> ViTForImageClassification:
-    """The ViT of a `Dinov2Model`'s state and configuration, float32, in evaluation mode, with a new classifier."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = ViTForImageClassification(folded_config(config))
-    model.vit.load_state_dict(folded_state(state))
+def folded_model(state: Mapping[str, torch.Tensor], config: Any) -> ViTModel:
+    """The ViT of a `Dinov2Model`'s state and configuration, float32, in evaluation mode, without pooler."""
+    with torch.random.fork_rng(devices=[]):  # every random weight is replaced
+        model = ViTModel(folded_config(config), add_pooling_layer=False)
+    model.load_state_dict(folded_state(state))
     return model.eval()
 
 
@@ -76,7 +74,7 @@ def folded_config(config: Any) -> ViTConfig:
     same = (
         *("hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "hidden_dropout_prob"),
         *("attention_probs_dropout_prob", "initializer_range", "layer_norm_eps", "image_size", "patch_size", "num_channels"),
-        *("qkv_bias", "id2label", "label2id"),
+        "qkv_bias",
     )
     width = int(config.hidden_size * config.mlp_ratio)
     return ViTConfig(intermediate_size=width, **{name: getattr(config, name) for name in same})
@@ -91,10 +89,11 @@ def _check_foldable(config: Any, folder: Path) -> None:
         raise BadInput(f"{folder}: its MLPs are SwiGLU (use_swiglu_ffn), which a ViT does not have")
 
 
-def _backbone_state(folder: Path, config: Any) -> tuple[dict[str, torch.Tensor], bool]:
-    """State of the checkpoint's `Dinov2Model`, and whether the checkpoint has a classifier."""
+def _backbone_state(folder: Path, config: Any) -> dict[str, torch.Tensor]:
+    """State of the checkpoint's `Dinov2Model`."""
     model, found = from_folder(Dinov2Model, folder, config)
     new = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])} - {"embeddings.mask_token"}
     if new:
         raise BadInput(f"{folder}: the weights are not those of config.json: '{min(new)}' is missing or of another size")
-    return model.state_dict(), any(name.startswith("classifier.") for name in found["unexpected_keys"])
+    state: dict[str, torch.Tensor] = model.state_dict()
+    return state

@@ -21,7 +21,7 @@ def resized(model: PreTrainedModel, image_size: int) -> None:
     nothing does. ``BadInput`` for a size that is no multiple of the patch.
     """
     family = family_of(model.config.model_type, "image size")
-    embeddings: Any = getattr(model, model.base_model_prefix).get_submodule(family.embeddings)
+    embeddings: Any = model.base_model.get_submodule(family.embeddings)
     patches = embeddings.patch_embeddings
     patch = _pair(patches.patch_size)
     check_image_size(image_size, patch)

@@ -28,7 +28,7 @@ from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
 from instatune_deploy.pipeline.job import Job
 from instatune_deploy.pipeline.kit import make_kit
 from instatune_deploy.terminal import Terminal
-from instatune_deploy.pipeline.training import trained_on
+from instatune_deploy.pipeline.training import new_head, trained_on
 
 from .conftest import installed
 from .fakes import FakeDevice, Place, write_profile
@@ -150,17 +150,31 @@ def test_of_an_image_only_the_batch_can_be_open(seen: Place) -> None:
         seen.job(opened=("tokens",)).run()
 
 
-def test_a_dinov2_checkpoint_is_made_a_vit(seen: Place, tmp_path: Path) -> None:
-    from transformers import Dinov2Config, Dinov2Model
+@pytest.mark.parametrize(
+    ("kind", "labels", "said"),
+    [
+        ("Dinov2Model", 7, None),
+        ("Dinov2ForImageClassification", 7, "the checkpoint's classifier has 7 labels, the data 2: a new one is made"),
+        (
+            "Dinov2ForImageClassification",
+            2,
+            "the checkpoint's classifier reads more than the class token, which is all that a ViT's does: a new one is made",
+        ),
+    ],
+)
+def test_a_dinov2_checkpoint_is_made_a_vit(seen: Place, tmp_path: Path, kind: str, labels: int, said: str | None) -> None:
+    import transformers
 
-    config = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=16, patch_size=4)
-    Dinov2Model(config).save_pretrained(tmp_path / "dinov2")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    config = transformers.Dinov2Config(**sizes, image_size=16, patch_size=4, num_labels=labels)
+    getattr(transformers, kind)(config).save_pretrained(tmp_path / "dinov2")
     text = seen.pipeline.read_text(encoding="utf-8").replace(str(seen.folder / "vit"), str(tmp_path / "dinov2"))
     (tmp_path / "dinov2.yaml").write_text(text, encoding="utf-8")
     settings = load_pipeline(str(tmp_path / "dinov2.yaml"))
     inputs = load_inputs(settings, tmp_path)
     assert json.loads((inputs.model_folder / "config.json").read_text(encoding="utf-8"))["model_type"] == "vit"
     assert inputs.task.tokens(12) == 10
+    assert new_head(inputs) == said
     with pytest.raises(BadInput, match="has no work folder"):
         load_inputs(settings)
 
