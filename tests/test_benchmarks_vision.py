@@ -140,8 +140,9 @@ def test_the_graphs_tensors_become_a_checkpoint(monkeypatch: pytest.MonkeyPatch,
     assert classifier_of(tmp_path / "vit", loaded.config) is None
     assert torch.allclose(loaded.vit(pixels).last_hidden_state, expected, atol=1e-5)
     settings = json.loads((tmp_path / "vit" / "preprocessor_config.json").read_text())
-    assert settings["crop_size"] == {"height": 12, "width": 12}
-    assert settings["size"] == {"shortest_edge": 14}  # 256 * 12 / 224
+    assert settings["size"] == {"height": 12, "width": 12}
+    assert settings["resample"] == 3
+    assert "crop_size" not in settings  # the edges of small pictures are kept
     assert "MIT" in (tmp_path / "vit" / "README.md").read_text()
 
 

@@ -49,7 +49,9 @@ SIZES: dict[str, Any] = {
 COMPARED = (518, 224)
 """Pixels: the size of the positions, and the graph's own, to which it interpolates them."""
 TOLERANCE = 1e-3
-RESIZE, CROP, BICUBIC = 256, 224, 3
+EDGE, BICUBIC = 224, 3
+"""Pixels that images are brought to, whole. DINOv2's own processor cuts a sixteenth off every edge (256, of that the middle 224),
+where photographs have little; small pictures that their object fills, as Fashion-MNIST's, would lose its edges."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, of red, green and blue."""
 CARD = f"""---
@@ -165,11 +167,11 @@ def run(model: onnx.ModelProto, output: str, pixels: np.ndarray) -> np.ndarray:
 
 
 def write(model: PreTrainedModel, output: Path, image_size: int | None) -> None:
-    """A checkpoint with DINOv2's image processor, in proportion where images of another size are wanted, and a card."""
+    """A checkpoint, its image processor, for another size where images of that are wanted, and a card."""
     from instatune_deploy.supernet.load import quiet_transformers
     from instatune_deploy.tasks.image_processing import Preprocessing
 
-    processing = Preprocessing(RESIZE, BICUBIC, (CROP, CROP), 1 / 255, MEAN, STD)
+    processing = Preprocessing((EDGE, EDGE), BICUBIC, None, 1 / 255, MEAN, STD)
     with whole_folder(output) as scratch, quiet_transformers():
         model.save_pretrained(scratch)
         (processing if image_size is None else processing.scaled(image_size)).save(scratch)
