@@ -20,13 +20,22 @@ from instatune_deploy.graphs.fuse import fuse_template
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
 
-from .conftest import INPUTS, TEXT_INPUTS, Case, make_case
+from .conftest import INPUTS, Case, make_case
 
 
 def _residual_norms(nodes: Any) -> int:
     """LayerNormalizations of a Sum of two."""
     sums = {node.output[0] for node in nodes if node.op_type == "Sum" and len(node.input) == 2}
     return sum(node.op_type == "LayerNormalization" and node.input[0] in sums for node in nodes)
+
+
+def _optimised(model: onnx.ModelProto, folder: Path) -> Any:
+    """The nodes that ONNX Runtime makes of a model."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that such a file runs best on the machine that wrote it
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    return onnx.load(folder / "optimised.onnx").graph.node
 
 
 @pytest.mark.parametrize("model_type", list(INPUTS))
@@ -46,7 +55,7 @@ def test_operators_of_every_kept_layer(cases: dict[str, Case], model_type: str, 
 
 
 @pytest.mark.parametrize("shapes", ["static", "open"])
-@pytest.mark.parametrize("model_type", list(TEXT_INPUTS))
+@pytest.mark.parametrize("model_type", list(INPUTS))
 @settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_the_runtime_runs_is_fused_in_every_layer(
@@ -61,22 +70,57 @@ def test_what_the_runtime_runs_is_fused_in_every_layer(
     """After ONNX Runtime's own optimisations too, whatever the heads of the layers are."""
     architecture: Architecture = data.draw(any_architecture)
     case = (cases if shapes == "static" else open_cases)[model_type]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns that such a file runs best on the machine that wrote it
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    onnxruntime.InferenceSession(carve(case.fused, architecture).SerializeToString(), options, ["CPUExecutionProvider"])
-    nodes = onnx.load(tmp_path / "optimised.onnx").graph.node
+    nodes = _optimised(carve(case.fused, architecture), tmp_path)
     heads = [item.i for node in nodes if node.op_type == "Attention" for item in node.attribute if item.name == "num_heads"]
     # a layer without heads has no Attention, one without neurons no GELU
     assert heads == [count for count in architecture.heads if count]
     names = [node.name for node in nodes if node.op_type == "Attention"]
     assert names == [f"attention_{layer}" for layer, count, _ in architecture.per_layer() if count]
     # the runtime's SkipLayerNormalization is slower on the CPU: the layers' sums are left alone
-    assert _residual_norms(nodes) >= 2 * architecture.depth
     counts = Counter(node.op_type for node in nodes)
     assert counts["SkipLayerNormalization"] == 0
+    images = "pixel_values" in INPUTS[model_type]
+    if images:  # normalised is what attention and MLP take in, where there is one, and what comes out at the end
+        assert _residual_norms(nodes) == counts["LayerNormalization"] == len(heads) + sum(map(bool, architecture.mlp_widths)) + 1
+    else:
+        assert _residual_norms(nodes) >= 2 * architecture.depth
     assert counts["BiasGelu"] == sum(width > 0 for width in architecture.mlp_widths)
-    assert not {"Softmax", "Transpose", "Erf", "MultiHeadAttention"} & set(counts)
+    assert counts["Transpose"] == images  # of the patches, once
+    assert not {"Softmax", "Erf", "MultiHeadAttention"} & set(counts)
+
+
+@pytest.mark.parametrize("model_type", ["vit", "deit"])
+@pytest.mark.parametrize(
+    ("architecture", "attentions", "gelus", "norms"),
+    [
+        (Architecture((0, 1, 2, 3), (4, 4, 4, 4), (64, 64, 64, 64)), 4, 4, 9),  # two a layer, and the last
+        (Architecture((1, 3), (3, 2), (20, 7)), 2, 2, 5),  # fewer layers, heads and neurons
+        (Architecture((0, 2), (0, 3), (10, 0)), 1, 1, 3),  # one has no attention, the other no MLP: nor the norms before them
+        (Architecture((0, 1, 2), (0, 0, 1), (8, 8, 0)), 1, 2, 4),
+        (Architecture((2,), (1,), (0,)), 1, 0, 2),
+    ],
+    ids=str,
+)
+def test_what_the_runtime_runs_of_a_pruned_vit(
+    cases: dict[str, Case],
+    tmp_path: Path,
+    model_type: str,
+    architecture: Architecture,
+    attentions: int,
+    gelus: int,
+    norms: int,
+) -> None:
+    """Everything there is, by hand."""
+    counts = Counter(node.op_type for node in _optimised(carve(cases[model_type].fused, architecture), tmp_path))
+    # the positions are added, and every layer adds twice: of what is gone its bias
+    sums = 1 + 2 * architecture.depth
+    expected = {"Attention": attentions, "BiasGelu": gelus, "LayerNormalization": norms, "Sum": sums}
+    expected |= {"Conv": 1, "Transpose": 1, "Concat": 1, "Gather": 1}  # patches, beside the class token, which is classified
+    # of each attention the output matrix; of each MLP two; and the classifier
+    matrices = attentions + 2 * gelus + 1
+    assert counts["MatMul"] + counts["Gemm"] == matrices
+    layouts = {"MatMul", "Gemm", "Reshape", "ReorderOutput"}  # the runtime's own choice
+    assert {name: count for name, count in counts.items() if name not in layouts} == +Counter(expected)
 
 
 def test_a_layer_that_does_not_fuse_is_an_error(bert: Case, monkeypatch: pytest.MonkeyPatch) -> None:
