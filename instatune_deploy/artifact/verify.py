@@ -76,10 +76,13 @@ def _check_device(manifest: Manifest, device: Device) -> Check:
     if deployment.run not in device.runs:
         runs = "; ".join(map(str, device.runs))
         return Check("device", False, f"'{device.name}' runs {runs}, and the artifact is of {deployment.run}{made_for}")
-    # rows that are never longer than a device's shape have a shape of their own; images have that of the network
-    texts = all(len(shape) == 2 for shape in manifest.input_shapes.values())
-    if deployment.batch_size != device.batch_size or (texts and deployment.sequence_length > device.sequence_length):
-        its = f"batch {device.batch_size}, {device.sequence_length} tokens"
-        has = f"batch {deployment.batch_size}, {deployment.sequence_length} tokens"
+    its, has = f"batch {device.batch_size}", f"batch {deployment.batch_size}"
+    pixels = next((shape[2:] for shape in manifest.input_shapes.values() if len(shape) == 4), None)
+    if pixels is not None:  # a profile says nothing of the size of images: theirs is the network's own
+        differs, has = its != has, f"{has}, {pixels[0]} x {pixels[1]} px"
+    else:  # rows that are never longer than a device's shape have a shape of their own
+        differs = its != has or deployment.sequence_length > device.sequence_length
+        its, has = f"{its}, {device.sequence_length} tokens", f"{has}, {deployment.sequence_length} tokens"
+    if differs:
         return Check("device", False, f"'{device.name}' has {its}, and the artifact {has}{made_for}")
     return Check("device", True, f"this host is '{device.name}'{made_for}")

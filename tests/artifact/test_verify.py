@@ -19,7 +19,7 @@ from instatune_deploy.artifact.checks import Check, Report
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
 from instatune_deploy.artifact.manifest import Budget, FileEntry, read_manifest
 from instatune_deploy.artifact.samples import Samples
-from instatune_deploy.artifact.verify import verify, verify_path
+from instatune_deploy.artifact.verify import _check_device, verify, verify_path
 from instatune_deploy.cli import main
 from instatune_deploy.config import ProfileSettings, RunSettings
 from instatune_deploy.devices.host import this_host
@@ -87,6 +87,14 @@ def test_a_device_is_checked_first_and_its_protocol_used(artifact: Path) -> None
     report = verify(artifact, remeasure, device("another"))
     assert report.ok
     assert report.checks[0].detail == "this host is 'another'; it was made for 'generic-cpu'"
+
+
+def test_the_size_of_images_is_the_networks_own() -> None:
+    """Four tokens of a profile are of texts; an image of 16 x 12 px in patches of 4 px has 13."""
+    manifest = tiny_manifest(input_shapes={"pixel_values": [1, 3, 16, 12]}, sequence_length=13)
+    assert _check_device(manifest, device(sequence_length=4)).ok
+    said = _check_device(manifest, device(batch_size=2)).detail
+    assert said == "'generic-cpu' has batch 2, and the artifact batch 1, 16 x 12 px"
 
 
 def test_a_device_measures_enough_runs_for_the_budgets_percentile(tmp_path: Path) -> None:
