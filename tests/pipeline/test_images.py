@@ -27,8 +27,8 @@ from instatune_deploy.pipeline.handover import Handover
 from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
 from instatune_deploy.pipeline.job import Job
 from instatune_deploy.pipeline.kit import make_kit
-from instatune_deploy.terminal import Terminal
 from instatune_deploy.pipeline.training import new_head, trained_on
+from instatune_deploy.terminal import Terminal
 
 from .conftest import installed
 from .fakes import FakeDevice, Place, write_profile
