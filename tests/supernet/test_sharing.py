@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,32 @@ def test_the_same_outputs_and_gradients_from_one_computation(make_model: Callabl
     for name, parameter in together.named_parameters():
         if name in gradients:
             torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("model_type", VISION)
+def test_images_of_another_size_have_embeddings_of_their_own(make_model: Callable[..., Any], model_type: str) -> None:
+    batch = {"pixel_values": torch.randn((2, 3, 16, 16), generator=torch.Generator().manual_seed(0))}
+    members = [replace(SMALL[0], image_size=size) for size in (None, 8, 12, 8, 16)]
+
+    def outputs(network: SuperNetwork) -> list[torch.Tensor]:
+        found = []
+        for member in members:
+            network.activate(member)
+            found.append(network(**batch).logits)
+        torch.stack([output.sum() for output in found]).sum().backward()
+        return found
+
+    apart, together = (SuperNetwork(make_model(model_type, image_size=16)) for _ in range(2))
+    expected, seen = outputs(apart), lookups(together)
+    with shared_embeddings(together):
+        found = outputs(together)
+    assert len(seen) == 3  # 16 px, 8 px, 12 px
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    assert (found[0] - found[1]).abs().max() > 1e-3
+    for one_parameter, other_parameter in zip(together.parameters(), apart.parameters(), strict=True):
+        if other_parameter.grad is not None:
+            torch.testing.assert_close(one_parameter.grad, other_parameter.grad, rtol=1e-3, atol=1e-4)
 
 
 def changed_in_place(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
