@@ -15,8 +15,9 @@ from instatune_deploy.supernet.network import SuperNetwork
 def shared_embeddings(network: SuperNetwork) -> Iterator[None]:
     """Inside, the embeddings that the first network computes serve the others, and have one gradient for all of them.
 
-    They are the same in all sub-networks that take inputs of one size, as the embedding width is not elastic. The gradient of a vocabulary is as large
-    as the vocabulary, whatever the rows: for a small network that is most of a step. Dropout is that of the first one.
+    They are the same in all sub-networks that take inputs of one size, as the embedding width is not elastic. The gradient of a
+    vocabulary is as large as the vocabulary, whatever the rows: for a small network that is most of a step. Dropout is that of
+    the first one.
     """
     module = network.embeddings
     own = module.__dict__.get("forward")  # another's wrapper
