@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from safetensors import safe_open
+import torch
 from transformers import PreTrainedModel
 
 from instatune_deploy.config import TRAIN_TEACHER
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.families import family_of
-from instatune_deploy.supernet.load import load_config, load_pretrained
+from instatune_deploy.supernet.load import from_folder, load_config
 from instatune_deploy.supernet.network import SuperNetwork, model_shape
 from instatune_deploy.tasks.references import check_model_folder
 
@@ -38,8 +39,10 @@ def load_teacher(teacher: str | Path | PreTrainedModel | SuperNetwork, network: 
         _check_labels(config, network.config, where)
         _check_type(config, network.config, where)
         # with a head like the model's, which may be one for every token
-        teacher = load_pretrained(folder, list(config.id2label.values()), 0, type(network.model))
-        _check_complete(teacher, folder)
+        with torch.random.fork_rng(devices=[]):
+            made: tuple[PreTrainedModel, dict[str, Any]] = from_folder(type(network.model), folder, config)
+        teacher, found = made
+        _check_complete(found, folder)
     else:
         own = {id(parameter) for parameter in network.parameters()}
         if any(id(parameter) in own for parameter in teacher.parameters()):
@@ -68,12 +71,8 @@ def _check_labels(config: object, wanted: object, where: str) -> None:
         raise BadInput(f"{where}: other labels than the model: {', '.join(has)}, not {', '.join(needed)}")
 
 
-def _check_complete(model: PreTrainedModel, folder: Path) -> None:
-    """What a checkpoint lacks above the layers starts at random, which is no teacher."""
-    found: set[str] = set()
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            found.update(file.keys())
-    missing = [name for name in model.state_dict() if name not in found]
+def _check_complete(found: dict[str, Any], folder: Path) -> None:
+    """What a checkpoint lacks starts at random, which is no teacher. found: what transformers says, by the model's own names"""
+    missing = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
     if missing:
         raise BadInput(f"teacher {folder}: not fine-tuned: '{missing[0]}' is missing")

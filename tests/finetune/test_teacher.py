@@ -50,6 +50,13 @@ def test_a_folder_with_a_head_for_every_token(make_config: Callable[..., Any], t
     assert all(torch.equal(value, first.state_dict()[name]) for name, value in teacher.state_dict().items())
 
 
+def test_a_folder_whose_weights_have_older_names(make_model: Callable[..., Any], tmp_path: Path) -> None:
+    model = make_model("vit")
+    model.save_pretrained(tmp_path / "teacher")  # as vit.encoder.layer.0..., for older transformers
+    teacher = load_teacher(tmp_path / "teacher", SuperNetwork(make_model("vit", seed=1)))
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in teacher.state_dict().items())
+
+
 def test_a_model(network: SuperNetwork, tiny_checkpoint: Path) -> None:
     model = load_pretrained(tiny_checkpoint, LABELS, seed=7)
     assert load_teacher(model.train(), network) is model
