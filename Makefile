@@ -14,14 +14,18 @@ ARTIFACTS ?= $(dir $(wildcard artifacts/*/manifest.json))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+define FETCH_VISION
+$(BIN)/python -m benchmarks.vision.fashion --output runs/vision/fashion-mnist
+$(BIN)/python -m benchmarks.vision.checkpoint --output runs/vision/vit-s14
+endef
+
 .PHONY: demo demo-vision test test-slow optimum benchmarks benchmarks-readme schema clean
 
 demo: $(VENV)/installed
 	$(BIN)/instatune-deploy --device $(DEVICE) --budget $(BUDGET)
 
 demo-vision: $(VENV)/installed
-	$(BIN)/python -m benchmarks.vision.fashion --output runs/vision/fashion-mnist
-	$(BIN)/python -m benchmarks.vision.checkpoint --output runs/vision/vit-s14
+	$(FETCH_VISION)
 	$(BIN)/instatune-deploy --pipeline pipelines/fashion.yaml --device $(DEVICE) --budget $(VISION_BUDGET)
 
 test: $(VENV)/installed-for-tests
@@ -43,6 +47,10 @@ benchmarks: $(VENV)/installed
 	for name in pool effort predictors budgets; do $(BIN)/python -m benchmarks.search.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.vision.latency
 	for name in startup speedup peers promise; do $(BIN)/python -m benchmarks.artifact.$$name || exit 1; done
+	$(FETCH_VISION)
+	for name in cost sharing macs; do $(BIN)/python -m benchmarks.finetune.$$name --family vit --members 2 || exit 1; done
+	for name in profile.carve search.pool search.predictors; do $(BIN)/python -m benchmarks.$$name --family vit || exit 1; done
+	$(BIN)/python -m benchmarks.artifact.promise --family vit --profile xeon-cpu
 	[ -z "$(HAT)" ] || $(BIN)/python -m benchmarks.search.hat --data $(HAT)
 	$(MAKE) benchmarks-readme
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.results import FOLDER, REPOSITORY, markdown
 from instatune_deploy.files import read_json, write_text
+from instatune_deploy.words import counted
 
 README = REPOSITORY / "README.md"
 MARKER = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
@@ -59,7 +60,8 @@ def profile_throughput(result: dict[str, Any]) -> str:
 def finetune_cost(result: dict[str, Any]) -> str:
     """Step times, and how often they were taken."""
     settings = result["settings"]
-    said = f"{settings['steps']} steps of each, in turns, {settings['threads']} threads, {settings['seeds']} seeds"
+    over = counted(settings["seeds"], "seed")
+    said = f"{settings['steps']} steps of each, in turns, {settings['threads']} threads, {over}"
     return f"\n{markdown(result['rows'])}\n\n{said}.\n\n"
 
 
@@ -71,7 +73,8 @@ def finetune_sharing(result: dict[str, Any]) -> str:
         f"{name}: from {way['start']}, learning rate {way['learning_rate']:g}, dropout {way['dropout']}"
         for name, way in alone.items()
     )
-    return f"\n{markdown(shown)}\n\nMedians over {result['settings']['seeds']} seeds. {ways[0].upper()}{ways[1:]}.\n\n"
+    over = counted(result["settings"]["seeds"], "seed")
+    return f"\n{markdown(shown)}\n\nMedians over {over}. {ways[0].upper()}{ways[1:]}.\n\n"
 
 
 def finetune_peers(result: dict[str, Any]) -> str:
@@ -133,6 +136,12 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "search-effort": ("search-effort", rows),
     "search-budgets": ("search-budgets", rows),
     "vit-latency": ("vit-latency", rows),
+    "vit-cost": ("vit-cost", finetune_cost),
+    "vit-sharing": ("vit-sharing", finetune_sharing),
+    "vit-macs": ("vit-macs", finetune_macs),
+    "vit-carve": ("vit-carve", profile_carve),
+    "vit-predictors": ("vit-predictors", rows),
+    "vit-promise": ("vit-promise", rows),
     "artifact-promise": ("artifact-promise", rows),
     "artifact-speedup": ("artifact-speedup", rows),
     "artifact-peers": ("artifact-peers", artifact_peers),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks import readme
 from benchmarks.finetune import ablation, cost, macs, peers, sharing
-from benchmarks.finetune.alone import WAYS, best, phases
+from benchmarks.finetune.alone import best, phases, ways_of
 from benchmarks.finetune.choice import (
     at_target,
     best_within,
@@ -110,7 +110,7 @@ def test_the_smallest_member_that_loses_at_most_so_many_points() -> None:
 
 
 def test_members_that_are_looked_at_belong_to_the_space(tiny_network: Any, tiny_space: Any) -> None:
-    spread = spread_members(tiny_space, tiny_network.shape, 10)
+    spread = spread_members(tiny_space, tiny_network.shape, 16, 10)
     assert len(set(spread)) == 10
     assert tiny_space.largest() in spread
     assert all(item in tiny_space for item in spread)
@@ -154,9 +154,15 @@ def test_no_row_is_seen_twice_before_all_are_seen_once() -> None:
 
 
 def test_eight_ways_of_fine_tuning_alone_and_the_most_accurate_is_taken() -> None:
-    assert len(set(WAYS)) == 8
-    assert best({way: 0.8 + 0.01 * (index == 5) for index, way in enumerate(WAYS)}) == WAYS[5]
-    assert best(dict.fromkeys(WAYS, 0.8)) == WAYS[0]
+    ways = ways_of(2e-4, has_dropout=True)
+    assert len(set(ways)) == 8
+    assert {way.learning_rate for way in ways} == {1e-4, 2e-4}
+    assert best({way: 0.8 + 0.01 * (index == 5) for index, way in enumerate(ways)}) == ways[5]
+    assert best(dict.fromkeys(ways, 0.8)) == ways[0]
+
+
+def test_a_model_without_dropout_is_not_trained_with_it() -> None:
+    assert ways_of(2e-4, has_dropout=False) == tuple(way for way in ways_of(2e-4, has_dropout=True) if way.dropout == "none")
 
 
 @given(st.floats(0.3, 0.9), st.floats(0.7, 3.0))

@@ -18,43 +18,46 @@ import numpy as np
 import yaml
 
 from benchmarks.artifact.setup import opened_bench
+from benchmarks.families import Family, family_option
 from benchmarks.main.job import pipeline_file
-from benchmarks.results import FOLDER, REPOSITORY, markdown, write_result
+from benchmarks.results import FOLDER, markdown, write_result
 from instatune_deploy.artifact.manifest import Manifest, read_manifest
 from instatune_deploy.artifact.remeasure import remeasure
+from instatune_deploy.cli import ClearErrors
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.profile import load_profile, resolve
 from instatune_deploy.files import read_json
 
-WORK = REPOSITORY / "runs" / "benchmarks" / "promise"
 PROFILES = ("xeon-cpu", "generic-cpu", "laptop-cpu")
 ABOVE_SMALLEST = 1.3
 PASSES = 3
 """A latency that cannot be believed is measured so often."""
 
 
-@click.command(help=__doc__)
+@click.command(cls=ClearErrors, help=__doc__)
 @click.option("--quick", is_flag=True, help="A smoke run: one budget on one profile of a network hardly trained.")
 @click.option("--budgets", default=10, show_default=True, help="On each profile.")
 @click.option("--profile", "profiles", multiple=True, default=PROFILES, show_default=True, help="Hardware profiles.")
-@click.option("--work", default=WORK, type=click.Path(path_type=Path), show_default=True, help="What is kept for the next time.")
+@click.option("--work", type=click.Path(path_type=Path), help="What is kept for the next time; below runs/ when not given.")
 @click.option("--results", default=FOLDER, type=click.Path(path_type=Path), help="Where the JSON is written.")
-def main(quick: bool, budgets: int, profiles: tuple[str, ...], work: Path, results: Path) -> None:
+@family_option
+def main(quick: bool, budgets: int, profiles: tuple[str, ...], work: Path | None, results: Path, family: Family) -> None:
     """Build and measure."""
-    budgets, profiles = (1, ("generic-cpu",)) if quick else (budgets, profiles)
+    work = work or family.work("promise")
+    budgets, profiles, work = (1, ("generic-cpu",), work / "quick") if quick else (budgets, profiles, work)
     work.mkdir(parents=True, exist_ok=True)
     matrix = work / "matrix.yaml"
     if not matrix.is_file():
-        pipeline = pipeline_file(work, quick)
+        pipeline = pipeline_file(work, quick, family)
         targets = [target for name in profiles for target in targets_of(name, spread(*ends(pipeline, name, work), budgets))]
         matrix.write_text(yaml.safe_dump({"pipeline": pipeline, "targets": targets}), encoding="utf-8")
-    command = [sys.executable, "-m", "instatune_deploy", "--pipeline", str(matrix), "--work", str(work / "runs")]
+    command = [sys.executable, "-m", "instatune_deploy", "--pipeline", str(matrix), "--work", str(work)]
     subprocess.run([*command, "--output", str(work / "artifacts")], check=False)  # the summary says what failed
     built = {build["name"]: build for build in read_json(work / "artifacts" / "summary.json")["builds"]}
     rows = [row(work / "artifacts" / name, build) for name, build in built.items()]
     click.echo(markdown(rows))
     write_result(
-        "artifact-promise",
+        family.result("artifact-promise"),
         {"quick": quick, "budgets": budgets, "profiles": list(profiles)},
         rows,
         summarised(rows),
@@ -65,7 +68,7 @@ def main(quick: bool, budgets: int, profiles: tuple[str, ...], work: Path, resul
 def ends(pipeline: str, profile: str, work: Path) -> tuple[float, float]:
     """What the smallest and the full network take in the way of running that suits each best, ms."""
     device = resolve(load_profile(profile), this_host())
-    with opened_bench(pipeline, device, work / "runs") as bench:
+    with opened_bench(pipeline, device, work) as bench:
         space = bench.supernet.space
         found = []
         for architecture in (space.smallest(), space.largest()):

@@ -17,8 +17,8 @@ from instatune_deploy.terminal import Terminal
 
 @contextmanager
 def opened_bench(pipeline: str, device: Device, folder: Path) -> Iterator[Bench]:
-    """Trained when it is not in ``folder`` yet; what is measured is kept there."""
+    """Trained when it is not in ``folder`` yet; what is measured is kept there. The device has inputs of the task's size."""
     folder.mkdir(parents=True, exist_ok=True)
     inputs = load_inputs(load_pipeline(pipeline))
     with open_store(folder, None, create=True) as store, closing(Laboratory(store, scratch=folder)) as laboratory:
-        yield Bench(inputs, finetune_stage(inputs, folder, 0, Terminal()), device, laboratory)
+        yield Bench(inputs, finetune_stage(inputs, folder, 0, Terminal()), inputs.on(device), laboratory)

@@ -14,7 +14,6 @@ full-first: the full network after it was fine-tuned as long as a super-network'
 is corrected for what is gone (`corrected`, for its one size), and has the remaining passes with an optimizer of its own.
 """
 STARTS: tuple[Start, ...] = ("pre-trained", "full-first")
-LEARNING_RATES = (1e-4, 2e-4)
 DROPOUTS = ("model", "none")
 CHOSEN = "most accurate of all ways on the validation rows of the first subject, seed 0, at half the latency"
 PHASES = "each phase has its own optimizer, and its own learning rate that rises over a tenth of its steps and falls to 0"
@@ -44,7 +43,10 @@ class Way:
         return f"from {self.start}, learning rate {self.learning_rate:g}, dropout {self.dropout}"
 
 
-WAYS = tuple(Way(start, rate, dropout) for start in STARTS for rate in LEARNING_RATES for dropout in DROPOUTS)
+def ways_of(learning_rate: float, has_dropout: bool) -> tuple[Way, ...]:
+    """Every way that is tried: the pipeline's learning rate and half of it; with dropout and without, where the model has any."""
+    rates, dropouts = (learning_rate / 2, learning_rate), DROPOUTS if has_dropout else DROPOUTS[1:]
+    return tuple(Way(start, rate, dropout) for start in STARTS for rate in rates for dropout in dropouts)
 
 
 def best(accuracies: Mapping[Way, float]) -> Way:

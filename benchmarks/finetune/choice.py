@@ -15,16 +15,15 @@ TARGETS = (0.75, 0.5, 0.35)
 """Latency as a share of the full model's."""
 TOLERANCE = 0.03
 """A member is at a target when its latency is off by at most this share of it."""
-TOKENS = 128
 
 Figures = Mapping[Architecture, float]
 
 
-def spread_members(space: SearchSpace, shape: ModelShape, count: int, seed: int = 0) -> list[Architecture]:
+def spread_members(space: SearchSpace, shape: ModelShape, tokens: int, count: int, seed: int = 0) -> list[Architecture]:
     """Different members spread over MACs, the full network among them: layers unlike each other, sub-layers gone."""
     chosen = spread_over_cost(
         space,
-        lambda genotypes: shape.macs(*space.sizes(genotypes), TOKENS),
+        lambda genotypes: shape.macs(*space.sizes(genotypes), tokens),
         count,
         np.random.default_rng(seed),
         include=space.encode(space.largest())[None],

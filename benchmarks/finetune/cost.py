@@ -3,8 +3,8 @@
 Ordinary, low-cost (the full network teaches) and high-cost (a teacher does) fine-tuning, each without dropout, as the default
 recipe trains, and with the model's, take turns step by step in one process: each in the loop of the Trainer that ships, on the
 same batches in the same order, with the same attention and precision and on all cores. Sub-networks are drawn as the default
-recipe draws them. A ratio is to the ordinary step with the same dropout. Movies only: rows of other texts are of other lengths,
-which all six share. Let nothing else run meanwhile.
+recipe draws them. A ratio is to the ordinary step with the same dropout, where the model has any. Of texts, movies only: rows of
+others are of other lengths, which all six share. Let nothing else run meanwhile.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from typing import Any
 import click
 
 from benchmarks.finetune.harness import Bench, command
-from benchmarks.finetune.subjects import MOVIES, TINY, pipeline
 from benchmarks.finetune.turns import StepTimes, in_turns
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
 
 KINDS = ("ordinary", "low-cost", "high-cost")
 DROPOUTS = ("none", "model")
-WAYS = tuple((kind, dropout) for dropout in DROPOUTS for kind in KINDS)
 WARM_UP = 5
 BLOCK = 10
 BLOCKS = 4
@@ -37,21 +35,21 @@ def cost(bench: Bench) -> None:
     """Step times of ordinary, low-cost and high-cost fine-tuning, in turns."""
     import torch
 
-    subject = TINY if bench.quick else MOVIES
     blocks = 1 if bench.quick else BLOCKS
-    inputs = load_inputs(pipeline(subject, {}, bench.work))
-    seconds: dict[Way, list[list[float]]] = {way: [] for way in WAYS}
+    inputs = load_inputs(bench.settings)
+    ways = [(kind, dropout) for dropout in DROPOUTS[: 1 + bench.has_dropout] for kind in KINDS]
+    seconds: dict[Way, list[list[float]]] = {way: [] for way in ways}
     for seed in range(bench.seeds):
         with tempfile.TemporaryDirectory() as scratch:
-            found = _timed(inputs, seed, WARM_UP + blocks * BLOCK, Path(scratch))
-        for way, steps in zip(WAYS, found, strict=True):
+            found = _timed(inputs, ways, seed, WARM_UP + blocks * BLOCK, Path(scratch))
+        for way, steps in zip(ways, found, strict=True):
             seconds[way] += [steps[start : start + BLOCK] for start in range(WARM_UP, len(steps), BLOCK)]
-        said = (f"{kind}, dropout {dropout}, {sum(steps):.1f} s" for (kind, dropout), steps in zip(WAYS, found, strict=True))
+        said = (f"{kind}, dropout {dropout}, {sum(steps):.1f} s" for (kind, dropout), steps in zip(ways, found, strict=True))
         click.echo(f"seed {seed}: {'; '.join(said)}", err=True)
     rows = _rows(seconds)
-    ratios = {way: row["ratio to ordinary, same dropout"] for way, row in zip(WAYS, rows, strict=True)}
-    spread = {way: block_ratios(seconds[way], seconds["ordinary", way[1]]) for way in WAYS}
-    default = inputs.settings.finetune.dropout
+    ratios = {way: row["ratio to ordinary, same dropout"] for way, row in zip(ways, rows, strict=True)}
+    spread = {way: block_ratios(seconds[way], seconds["ordinary", way[1]]) for way in ways}
+    default = bench.settings.finetune.dropout if bench.has_dropout else "none"
     summary = {
         **{f"step_time_ratio_{kind.replace('-', '_')}": ratios[kind, default] for kind in KINDS[1:]},
         "spread_over_blocks": {
@@ -59,13 +57,13 @@ def cost(bench: Bench) -> None:
             for (kind, dropout), found in spread.items()
         },
     }
-    said_too = {"timed_on": subject, "threads": torch.get_num_threads(), "steps": bench.seeds * blocks * BLOCK}
+    said_too = {"timed_on": bench.first, "threads": torch.get_num_threads(), "steps": bench.seeds * blocks * BLOCK}
     bench.report("cost", rows, summary, dropout_on_both_sides=default, **said_too)
 
 
 def _rows(seconds: Mapping[Way, Sequence[Sequence[float]]]) -> list[dict[str, Any]]:
     """A row for every way."""
-    ratios = {way: block_ratios(seconds[way], seconds["ordinary", way[1]]) for way in WAYS}
+    ratios = {way: block_ratios(seconds[way], seconds["ordinary", way[1]]) for way in seconds}
     return [
         {
             "step": kind,
@@ -74,12 +72,12 @@ def _rows(seconds: Mapping[Way, Sequence[Sequence[float]]]) -> list[dict[str, An
             "ratio to ordinary, same dropout": round(total_ratio(seconds[kind, dropout], seconds["ordinary", dropout]), 3),
             "ratio by block of steps": f"{min(ratios[kind, dropout]):.2f} - {max(ratios[kind, dropout]):.2f}",
         }
-        for kind, dropout in WAYS
+        for kind, dropout in seconds
     ]
 
 
-def _timed(inputs: PipelineInputs, seed: int, steps: int, scratch: Path) -> list[list[float]]:
-    """Seconds of every step, by way."""
+def _timed(inputs: PipelineInputs, ways: Sequence[Way], seed: int, steps: int, scratch: Path) -> list[list[float]]:
+    """Seconds of every step, in the order of ``ways``."""
     from instatune_deploy.finetune.dropout import Dropout
     from instatune_deploy.finetune.ordinary import OrdinaryTrainer
     from instatune_deploy.finetune.trainer import PipelineTrainer
@@ -112,7 +110,7 @@ def _timed(inputs: PipelineInputs, seed: int, steps: int, scratch: Path) -> list
             trainer = PipelineTrainer(model, space=inputs.settings.space, settings=high, teacher=teacher, **arguments)
         training.run(trainer)
 
-    return in_turns([lambda watch, way=way: train(way, watch) for way in WAYS])  # type: ignore[misc]
+    return in_turns([lambda watch, way=way: train(way, watch) for way in ways])  # type: ignore[misc]
 
 
 def block_ratios(blocks: Sequence[Sequence[float]], ordinary: Sequence[Sequence[float]]) -> list[float]:

@@ -12,15 +12,19 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.finetune.alone import WAYS, Way, best
-from benchmarks.finetune.choice import TARGETS, TOKENS, TOLERANCE, Figures, at_target, expected_ms, irregular, spread_members
+from benchmarks.families import Family, family_option
+from benchmarks.finetune.alone import Way, best, ways_of
+from benchmarks.finetune.choice import TARGETS, TOLERANCE, Figures, at_target, expected_ms, irregular, spread_members
 from benchmarks.finetune.latency import AT_ONCE, Latencies
-from benchmarks.finetune.subjects import MOVIES, SUBJECTS, TINY
+from benchmarks.finetune.subjects import SUBJECTS, pipeline
 from benchmarks.finetune.trainings import Need, Training, Workshop, changed
-from benchmarks.results import FOLDER, REPOSITORY, markdown, write_result
+from benchmarks.results import FOLDER, markdown, write_result
+from instatune_deploy.cli import ClearErrors
+from instatune_deploy.config import PipelineSettings
+from instatune_deploy.errors import BadInput
+from instatune_deploy.finetune.dropout import Dropout
 from instatune_deploy.supernet.architecture import Architecture
 
-WORK = REPOSITORY / "runs" / "benchmarks" / "finetune"
 SPREAD = 40
 IRREGULAR = 2000
 """Members spread over MACs among which one with unlike layers is looked for at every target."""
@@ -35,6 +39,7 @@ WAY_TARGET = 0.5
 class Bench:
     """One run of a script."""
 
+    family: Family
     quick: bool
     seeds: int
     work: Path
@@ -51,7 +56,22 @@ class Bench:
     @cached_property
     def latencies(self) -> Latencies:
         """Where latencies are measured."""
-        return Latencies(self.work, self.quick)
+        return Latencies(self.work, self.quick, self.family)
+
+    @property
+    def first(self) -> str:
+        """The subject that stands for all where one is enough."""
+        return self.subjects[0] if self.quick else self.family.subjects[0]
+
+    @cached_property
+    def settings(self) -> PipelineSettings:
+        """Its pipeline."""
+        return pipeline(self.first, {}, self.work)
+
+    @cached_property
+    def has_dropout(self) -> bool:
+        """Whether the model has any: with and without are the same trainings where it has none."""
+        return any(probability for _, probability in Dropout(self.latencies.made.network.model).modules)
 
     @cached_property
     def full(self) -> Architecture:
@@ -85,8 +105,10 @@ class Bench:
     def _irregular(self, target: float) -> Architecture:
         """The first at the target in an order that a fixed seed gives; the nearest of all that were tried where none is."""
         made, aim_ms = self.latencies.made, target * self.full_ms
-        drawn = spread_members(made.space, made.network.shape, QUICK_IRREGULAR if self.quick else IRREGULAR, seed=1)
-        pool = [drawn[index] for index in np.random.default_rng(1).permutation(len(drawn)) if irregular(drawn[index])]
+        count = QUICK_IRREGULAR if self.quick else IRREGULAR
+        drawn = spread_members(made.space, made.network.shape, made.tokens, count, seed=1)
+        shuffled = [drawn[index] for index in np.random.default_rng(1).permutation(len(drawn))]
+        pool = [item for item in shuffled if irregular(item)] or shuffled  # not every space has sub-layers that are gone
         off = {item: abs(ms / aim_ms - 1) for item, ms in expected_ms(self.uniform_ms, pool).items()}
         likely = [item for item in pool if off[item] <= LIKELY] or [min(off, key=lambda item: off[item])]
         tried: dict[Architecture, float] = {}
@@ -103,11 +125,12 @@ class Bench:
 
         Tried once for all subjects, seeds and sizes, at the deepest network with layers alike of half the latency.
         """
-        subject = TINY if self.quick else MOVIES
+        rate = self.settings.finetune.learning_rate
+        ways = ways_of(rate, self.has_dropout)
         item = at_target(self.uniform_ms, self.full_ms, WAY_TARGET)[0]
-        # a smoke run has one of each start
-        ways = [way for way in WAYS if (way.learning_rate, way.dropout) == (2e-4, "model")] if self.quick else WAYS
-        trainings = {way: self.alone(subject, 0, item, way) for way in ways}
+        if self.quick:  # one of each start
+            ways = tuple(way for way in ways if (way.learning_rate, way.dropout) == (rate, ways[0].dropout))
+        trainings = {way: self.alone(self.first, 0, item, way) for way in ways}
         self.workshop.make([Need(training) for training in trainings.values()])
         found = {way: self.workshop.made(training).accuracy("validation") for way, training in trainings.items()}
         for way, accuracy in found.items():
@@ -129,7 +152,7 @@ class Bench:
         """Members that are evaluated where accuracy chooses: all uniform ones, and others with sub-layers gone."""
         made = self.latencies.made
         ordered = sorted(self.uniform_ms, key=self.macs, reverse=True)
-        spread = spread_members(made.space, made.network.shape, QUICK_SPREAD if self.quick else SPREAD)
+        spread = spread_members(made.space, made.network.shape, made.tokens, QUICK_SPREAD if self.quick else SPREAD)
         return list(dict.fromkeys([self.full, *ordered, *spread]))
 
     @cached_property
@@ -138,8 +161,8 @@ class Bench:
         return self.latencies.of(self.candidates)
 
     def macs(self, architecture: Architecture) -> float:
-        """Multiply-accumulates of one row of 128 tokens."""
-        return float(self.latencies.made.network.shape.macs_of(architecture, TOKENS))
+        """Multiply-accumulates of one row."""
+        return self.latencies.made.macs(architecture)
 
     def supernet(self, subject: str, seed: int, **changes: Any) -> Training:
         """The super-network of a seed, by the default recipe but for ``changes``."""
@@ -157,19 +180,21 @@ class Bench:
     def report(self, name: str, rows: Sequence[dict[str, Any]], summary: dict[str, Any], **settings: Any) -> None:
         """Print the table, write the result."""
         click.echo(markdown(rows))
-        said = {"quick": self.quick, "seeds": self.seeds, "subjects": list(self.subjects), "space": "wide"}
-        said |= {"latency": f"median, {self.latencies.run}, {TOKENS} tokens"}
-        write_result(f"finetune-{name}", {**said, **settings}, rows, summary, self.results)
+        said = {"quick": self.quick, "seeds": self.seeds, "subjects": list(self.subjects), "space": self.settings.space.preset}
+        said |= {"latency": f"median, {self.latencies.run}, {self.latencies.made.tokens} tokens"}
+        write_result(self.family.result(f"finetune-{name}"), {**said, **settings}, rows, summary, self.results)
 
 
 def command(script: Callable[[Bench], None]) -> click.Command:
     """A script as a command with the options that all of them have."""
 
-    @click.command(help=script.__doc__)
+    @click.command(cls=ClearErrors, help=script.__doc__)
     @click.option("--quick", is_flag=True, help="A smoke run on a tiny random model; its figures mean nothing.")
-    @click.option("--seeds", default=3, show_default=True, help="How many, from 0 on.")
+    @click.option("--seeds", type=int, help="How many, from 0 on; 3 for texts, 1 for images when not given.")
     @click.option("--jobs", default=2, show_default=True, help="Trainings at a time, each on one thread.")
-    @click.option("--work", default=WORK, type=click.Path(path_type=Path), show_default=True, help="What is made is kept there.")
+    @click.option("--work", type=click.Path(path_type=Path), help="What is made is kept there; below runs/ when not given.")
+    @click.option("--latencies", is_flag=True, help="Only measure what needs a quiet machine, for sharing and for macs.")
+    @family_option
     @click.option(
         "--members",
         default=3,
@@ -181,17 +206,27 @@ def command(script: Callable[[Bench], None]) -> click.Command:
     @click.option("--results", default=FOLDER, type=click.Path(path_type=Path), help="Where the JSON is written.")
     def run(
         quick: bool,
-        seeds: int,
+        seeds: int | None,
         jobs: int,
-        work: Path,
+        work: Path | None,
+        latencies: bool,
+        family: Family,
         members: int,
         subjects: tuple[str, ...],
         results: Path,
     ) -> None:
-        chosen = (TINY,) if quick else (subjects or SUBJECTS)
-        seeds, work = (1, work / "quick") if quick else (seeds, work)
+        chosen = (family.tiny,) if quick else (subjects or family.subjects)
+        if not {*chosen} <= {*family.subjects, family.tiny}:
+            raise BadInput(f"--subject: of this family there are {', '.join(family.subjects)}")
+        work = work or family.work("finetune")
+        seeds, work = (1, work / "quick") if quick else (seeds or family.seeds, work)
         work.mkdir(parents=True, exist_ok=True)
-        script(Bench(quick, seeds, work, jobs, members, chosen, results))
+        bench = Bench(family, quick, seeds, work, jobs, members, chosen, results)
+        if not latencies:
+            script(bench)
+            return
+        measured = {*bench.candidates_ms, *(item for items in bench.at_targets.values() for item in items)}
+        click.echo(f"{len(measured)} latencies are measured: other work no longer disturbs")
 
     return run
 

@@ -1,4 +1,4 @@
-"""Latency of members and of pruned models: ONNX Runtime, fp32, one thread, one row of 128 tokens (profile ``generic-cpu``).
+"""Latency of members and of pruned models: ONNX Runtime, fp32, one thread, one text of 128 tokens or one image (`generic-cpu`).
 
 Measured by the project's own protocol in a process of its own. What the weights say makes no difference, so every shape is
 measured once for all seeds, subjects and recipes, and kept for this host, runtime, kind of graph and protocol of measuring.
@@ -15,10 +15,11 @@ from typing import Any
 
 import click
 
+from benchmarks.families import TEXT, Family
 from benchmarks.finetune.choice import Figures
-from benchmarks.finetune.subjects import MOVIES, TINY, pipeline
+from benchmarks.finetune.subjects import pipeline
 from benchmarks.profile.passes import Graphs, measured
-from benchmarks.profile.setup import Subject, device
+from benchmarks.profile.setup import Subject, device, subject
 from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.reference import reference_key
@@ -28,11 +29,10 @@ from instatune_deploy.devices.store import MeasurementStore
 from instatune_deploy.digests import digest
 from instatune_deploy.files import read_json, write_json
 from instatune_deploy.graphs.template import Template
-from instatune_deploy.pipeline.inputs import load_inputs
 from instatune_deploy.pipeline.supernet import GRAPHS_REVISION
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
-from instatune_deploy.supernet.space import SearchSpace
+from instatune_deploy.tasks.base import TOKENS
 
 STATISTIC = "p50"
 """The steadiest: what is compared are shapes on one quiet host, not promises."""
@@ -61,15 +61,12 @@ class Latencies:
 
     work: Path
     quick: bool = False
+    family: Family = TEXT
 
     @cached_property
     def made(self) -> Subject:
-        """The pre-trained model as a super-network of the wide space."""
-        from instatune_deploy.supernet.load import load_pretrained
-
-        inputs = load_inputs(pipeline(TINY if self.quick else MOVIES, {}, self.work))
-        network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.task.label_names, seed=0)).eval()
-        return Subject(inputs, network, SearchSpace.of(network.shape, inputs.settings.space))
+        """The pre-trained model as a super-network of the space that is trained."""
+        return subject(pipeline(self.family.tiny if self.quick else self.family.subjects[0], {}, self.work))
 
     @cached_property
     def device(self) -> Device:
@@ -88,9 +85,9 @@ class Latencies:
         Raises ClickException when the host is too busy for figures that can be believed.
         """
         made = self.made if network is None else _Narrow(self.made.inputs, network, self.made.space)
-        hidden_size = made.network.shape.hidden_size
+        hidden_size, kind = made.network.shape.hidden_size, kind_of(made)
         known: dict[str, Any] = read_json(self.path)["latencies"] if self.path.is_file() else {}
-        names = {item: f"{hidden_size}-{item.digest}" for item in architectures}
+        names = {item: f"{kind}-{item.digest}" for item in architectures}
         for _ in range(PASSES):
             missing = [item for item in names if names[item] not in known]
             for start in range(0, len(missing), AT_ONCE):
@@ -120,14 +117,13 @@ class Latencies:
 
     def _measure(self, made: Subject, architectures: Sequence[Architecture]) -> list[Measurement]:
         tell: Callable[[str], None] = lambda text: click.echo(f"latency, {text}", err=True)  # noqa: E731
-        templates = (
-            self.work / "templates" / f"{made.inputs.model_sha256[:12]}-{GRAPHS_REVISION}-{made.network.shape.hidden_size}"
-        )
+        templates = self.work / "templates" / f"{made.inputs.model_sha256[:12]}-{GRAPHS_REVISION}-{kind_of(made)}"
+        device = made.inputs.on(self.device)
         with MeasurementStore(self.work / "latency.sqlite") as store:
             if self.quick:
                 self._pretend_quiet(store)
             graphs = Graphs.of(made, self.run, templates)
-            return measured(made, graphs, architectures, self.device, self.run, store, tell).measurements
+            return measured(made, graphs, architectures, device, self.run, store, tell).measurements
 
     def _pretend_quiet(self, store: MeasurementStore) -> None:
         """A smoke run does not wait for a quiet host to say its speed."""
@@ -137,3 +133,10 @@ class Latencies:
             store.add_reference(
                 key, device=self.device.name, run=self.run, host=host, version=version, nominal_ms=1.0, again=False
             )
+
+
+def kind_of(made: Subject) -> str:
+    """What tells its graphs from others of the same architectures."""
+    shape = made.network.shape
+    images = "" if made.inputs.task.unit == TOKENS else f"{shape.family}-{made.tokens}-"
+    return f"{images}{shape.hidden_size}"

@@ -3,7 +3,7 @@
 Both peers begin from the same pre-trained weights and see every row as often as the super-network does. Ours at a peer's
 latency is the member that is best on the validation rows among those measured to be no slower; test accuracy is compared, and
 where no member is fast enough the pair is counted. Peers are fine-tuned in both ways that were best for networks alone
-(`alone.WAYS`: of those from the pre-trained weights, and of all); for every subject, target and seed the one that is better on
+(`alone.ways_of`: of those from the pre-trained weights, and of all); for every subject, target and seed the one that is better on
 the validation rows counts. Torch-Pruning's criterion, whether it prunes the raw checkpoint or the full network after its first
 steps, and whether the residual stream is cut too, are those that are best for it on one seed's validation rows; of its pruning
 ratios the one that is nearest to the target from above. ``python -m benchmarks.finetune.peers``
@@ -18,12 +18,13 @@ from typing import Any
 
 import click
 
+from benchmarks.families import TEXT
 from benchmarks.finetune.alone import STARTS, Start, Way
 from benchmarks.finetune.choice import best_within, first_layers
 from benchmarks.finetune.harness import Bench, command, each_points, median_points, points, spread_points
 from benchmarks.finetune.pruning import ROWS, Peer, Pruned
-from benchmarks.finetune.subjects import MOVIES
 from benchmarks.finetune.trainings import Made, Need, Training, Workshop, changed
+from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.architecture import Architecture
 
 TARGETS = (0.5, 0.35)
@@ -65,6 +66,8 @@ class Rival:
 
 def peers(bench: Bench) -> None:
     """The most accurate member at a peer's latency beside the peer's network."""
+    if bench.family is not TEXT:
+        raise BadInput("Torch-Pruning's best settings were looked for on texts only: leave --family out")
     rivals = {run: _first_layers(bench, *run) for run in _runs(bench)}
     way = None if bench.quick else _best_way(bench)
     if way is not None:
@@ -157,7 +160,7 @@ def _best_way(bench: Bench) -> PruningWay:
 def _better(bench: Bench, ways: Sequence[PruningWay]) -> PruningWay:
     trainings: dict[PruningWay, list[Training]] = {}
     for way in ways:
-        for training in _trainings(bench, MOVIES, 0, way):
+        for training in _trainings(bench, bench.first, 0, way):
             pruned = _pruned(bench, training, way, TARGETS)[0]
             trainings.setdefault(way, []).append(replace(training, pruning=pruned.pruning))
     bench.workshop.make([Need(training) for items in trainings.values() for training in items])

@@ -3,7 +3,7 @@
 Architectures at 0.75, 0.5 and 0.35 of the full model's latency, fixed without a look at accuracy: one with unlike layers, and
 two with layers alike. Both begin from the same pre-trained weights and see every row equally often. Alone, a network is
 fine-tuned twice: from the pre-trained weights, as anybody would, cut out by the same criterion on the same rows; and in the
-way that is best for it of all (`alone.WAYS`), which may take from the super-network's recipe what one size can have: the full
+way that is best for it of all (`alone.ways_of`), which may take from the super-network's recipe what one size can have: the full
 network's first steps, and the correction for its own size. The settings of both are the best of those tried on the validation
 rows of one seed. Accuracy on the validation and test rows together. ``python -m benchmarks.finetune.sharing``
 """

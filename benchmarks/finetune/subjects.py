@@ -1,21 +1,22 @@
-"""What is fine-tuned on what: the default pipeline, the same on tweets, and a tiny random model for smoke runs.
+"""What is fine-tuned on what: the families' pipelines, the default one also on tweets, and tiny random models for smoke runs.
 
-Super-networks are trained in the wide space, and nothing is tuned for a benchmark.
+Super-networks of texts are trained in the wide space, all others in their pipeline's. Nothing is tuned for a benchmark.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.families import FAMILIES
+from benchmarks.vision.tiny import tiny_images
 from instatune_deploy.config import PipelineSettings
 from instatune_deploy.files import write_text
-from instatune_deploy.pipeline.inputs import load_pipeline
 
-MOVIES, TWEETS, TINY = "movies", "tweets", "tiny"
-SUBJECTS = (MOVIES, TWEETS)
+MOVIES, TWEETS, TINY, TINY_IMAGES = "movies", "tweets", "tiny", "tiny-images"
+SUBJECTS = tuple(subject for family in FAMILIES.values() for subject in family.subjects)
 SPACE = {"preset": "wide"}
 TWEETS_DATA = {"split": {"test": 800, "validation": 500, "seed": 0}}
 MOVIE_FILE, TWEET_FILE = "movieReviewSnippets_GroundTruth.txt", "tweets_GroundTruth.txt"
@@ -25,17 +26,21 @@ TINY_ROWS, TINY_WORDS = 120, 40
 
 
 def pipeline(subject: str, changes: Mapping[str, Any], work: Path) -> PipelineSettings:
-    """The settings of a subject; ``changes`` are to its fine-tuning. The tiny one's files are made in ``work``."""
-    value = _tiny(work) if subject == TINY else load_pipeline("sentiment").model_dump(exclude_none=True)
-    if subject == TWEETS:
-        value["data"] = {
-            **value["data"],
-            **TWEETS_DATA,
-            "reference": value["data"]["reference"].replace(MOVIE_FILE, TWEET_FILE),
-        }
-    value["space"] = SPACE
-    value["finetune"] = {**value["finetune"], **changes}
+    """The settings of a subject; ``changes`` are to its fine-tuning. A tiny one's files are made in ``work``."""
+    value = MADE[subject](work) if subject in MADE else _shipped(subject)
+    value["finetune"] = {**value.get("finetune", {}), **changes}
     return PipelineSettings.model_validate(value)
+
+
+def _shipped(subject: str) -> dict[str, Any]:
+    family = next(family for family in FAMILIES.values() if subject in family.subjects)
+    value = family.settings().model_dump(exclude_unset=True)
+    if subject in (MOVIES, TWEETS):
+        value["space"] = SPACE
+    if subject == TWEETS:
+        reference = value["data"]["reference"].replace(MOVIE_FILE, TWEET_FILE)
+        value["data"] = {**value["data"], **TWEETS_DATA, "reference": reference}
+    return value
 
 
 def _tiny(work: Path) -> dict[str, Any]:
@@ -51,6 +56,18 @@ def _tiny(work: Path) -> dict[str, Any]:
         "task": "text-classification",
         "model": {"reference": str(folder)},
         "data": {"reference": str(table), "split": {"test": 24, "validation": 24, "seed": 0}},
+        "space": SPACE,
+        "finetune": TINY_FINETUNE,
+    }
+
+
+def _tiny_images(work: Path) -> dict[str, Any]:
+    model, data = tiny_images(work)
+    return {
+        "task": "image-classification",
+        "model": {"reference": str(model)},
+        "data": {"reference": str(data), "format": "idx", "labels": ["dark", "light"], "split": {"validation": 24}},
+        "space": SPACE,
         "finetune": TINY_FINETUNE,
     }
 
@@ -77,3 +94,7 @@ def _make_tiny_model(folder: Path, words: list[str]) -> None:
         AutoModel.from_config(config).save_pretrained(folder)
     write_text(folder / "tokenizer_config.json", '{"tokenizer_class": "BertTokenizer", "model_max_length": 128}')
     AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+
+
+MADE: dict[str, Callable[[Path], dict[str, Any]]] = {TINY: _tiny, TINY_IMAGES: _tiny_images}
+"""What is made on the spot."""

@@ -17,11 +17,12 @@ from typing import Any
 import click
 import yaml
 
+from benchmarks.families import TEXT, Family
+from benchmarks.finetune.subjects import pipeline
 from benchmarks.results import FOLDER, markdown, write_result
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.artifact.remeasure import remeasure
 from instatune_deploy.files import read_json
-from instatune_deploy.pipeline.inputs import load_pipeline
 
 JOBS = (
     ("first device", "xeon-cpu", "20ms"),
@@ -38,11 +39,8 @@ STAGES = {
     "export": "export",
 }
 """How the lines that announce a stage begin, and the stage they are counted to."""
-QUICK = {
-    "finetune": {"max_steps": 4, "importance_rows": 16},
-    "search": {"initial": 8, "rounds": 1, "per_round": 2, "generations": 5},
-    "data": {"train_rows": 64, "split": {"test": 50, "validation": 50}},
-}
+QUICK = {"initial": 8, "rounds": 1, "per_round": 2, "generations": 5}
+"""The search of a smoke run."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +98,13 @@ def main(quick: bool, seeds: int, again: int, results: Path) -> None:
     )
 
 
-def pipeline_file(folder: Path, quick: bool) -> str:
-    """The shipped pipeline, or in a smoke run a small one of the same model and data."""
+def pipeline_file(folder: Path, quick: bool, family: Family = TEXT) -> str:
+    """The shipped pipeline, or in a smoke run a small one of the family's tiny model and data."""
     if not quick:
-        return "sentiment"
-    value = load_pipeline("sentiment").model_dump(exclude_none=True)
-    for section, settings in QUICK.items():
-        value[section] |= settings
+        family.settings()  # says what is not there
+        return family.pipeline
+    value = pipeline(family.tiny, {}, folder).model_dump(mode="json", exclude_unset=True)
+    value["search"] = QUICK
     path = folder / "quick.yaml"
     path.write_text(yaml.safe_dump(value), encoding="utf-8")
     return str(path)

@@ -1,7 +1,8 @@
 """From an architecture to a session that is ready to run: carving beside exporting. ``python -m benchmarks.profile.carve``
 
 Both sides take turns on the same random architectures. An export begins with the extracted network in memory and ends, as
-carving does, with a session of the runtime.
+carving does, with a session of the runtime. No sub-layer is gone: OpenVINO cannot load what the exporters make of one without
+neurons.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import closing, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,17 @@ import click
 import numpy as np
 import torch
 
+from benchmarks.families import Family, family_option
+from benchmarks.finetune.subjects import pipeline
 from benchmarks.profile.setup import Subject, subject
 from benchmarks.results import FOLDER, markdown, write_result
+from instatune_deploy.cli import ClearErrors
 from instatune_deploy.devices.runtimes.base import Graph
 from instatune_deploy.devices.runtimes.registry import open_session
 from instatune_deploy.graphs.carve import carve_shared
 from instatune_deploy.graphs.template import Template
 from instatune_deploy.supernet.architecture import Architecture
+from instatune_deploy.supernet.space import SearchSpace
 
 RUNTIMES = ("onnxruntime", "openvino")
 EXPORTERS: dict[str, dict[str, Any]] = {
@@ -41,20 +47,22 @@ Ready = tuple[float, np.ndarray]
 """Seconds until the session stood, and its logits."""
 
 
-@click.command()
-@click.option("--quick", is_flag=True, help="A smoke run on two architectures; its figures mean nothing.")
+@click.command(cls=ClearErrors)
+@click.option("--quick", is_flag=True, help="A smoke run on one architecture of a tiny random model; its figures mean nothing.")
 @click.option("--architectures", default=20, show_default=True, help="How many random ones.")
 @click.option("--seeds", "seed", default=0, show_default=True, help="Which random ones.")
 @click.option("--threads", default=2, show_default=True, help="Of a session.")
 @click.option("--results", default=FOLDER, type=click.Path(path_type=Path), help="Where the JSON is written.")
-def main(quick: bool, architectures: int, seed: int, threads: int, results: Path) -> None:
+@family_option
+def main(quick: bool, architectures: int, seed: int, threads: int, family: Family, results: Path) -> None:
     """Time carving and exporting, architecture by architecture."""
-    made = subject()
-    genotypes = made.space.sample(np.random.default_rng(seed), 2 if quick else architectures)
-    wanted = [made.space.decode(row) for row in genotypes]
     seconds: dict[str, dict[str, list[float]]] = {runtime: {} for runtime in RUNTIMES}
     furthest = 0.0
     with tempfile.TemporaryDirectory() as scratch:
+        made = subject(pipeline(family.tiny, {}, Path(scratch)) if quick else family.settings())
+        space = whole_sub_layers(made.space)
+        genotypes = space.sample(np.random.default_rng(seed), 1 if quick else architectures)
+        wanted = [space.decode(row) for row in genotypes]
         templates = {runtime: _kept(made.template(runtime), Path(scratch) / runtime) for runtime in RUNTIMES}
         for number, architecture in enumerate(wanted, 1):
             for runtime in RUNTIMES:
@@ -72,7 +80,7 @@ def main(quick: bool, architectures: int, seed: int, threads: int, results: Path
     medians = {runtime: {name: statistics.median(values) for name, values in seconds[runtime].items()} for runtime in RUNTIMES}
     click.echo(markdown(rows))
     write_result(
-        "profile-carve",
+        family.result("profile-carve"),
         {"quick": quick, "architectures": len(wanted), "seed": seed, "threads": threads},
         rows,
         {
@@ -85,6 +93,11 @@ def main(quick: bool, architectures: int, seed: int, threads: int, results: Path
         },
         results,
     )
+
+
+def whole_sub_layers(space: SearchSpace) -> SearchSpace:
+    """Without the choices of no heads and no neurons."""
+    return replace(space, heads=tuple(filter(None, space.heads)), mlp_widths=tuple(filter(None, space.mlp_widths)))
 
 
 def _sides(made: Subject, template: Template, architecture: Architecture, folder: Path) -> dict[str, Callable[[], Graph]]:

@@ -1,4 +1,4 @@
-"""What the profiler's benchmarks measure: the default model's super-network, and architectures spread over its space.
+"""What the profiler's benchmarks measure: a pre-trained model's super-network, and architectures spread over its space.
 
 Latency does not depend on what the weights say, so the pre-trained model is taken as it is, with a new classifier.
 """
@@ -10,11 +10,13 @@ from functools import cached_property
 
 import numpy as np
 
+from benchmarks.families import TEXT
+from instatune_deploy.config import PipelineSettings
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.profile import Device, load_profile, resolve
 from instatune_deploy.graphs.template import Template
 from instatune_deploy.graphs.variants import Variant, make_variant, variant_of
-from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs, load_pipeline
+from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
 from instatune_deploy.search.design import spread_over_cost
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.network import SuperNetwork
@@ -22,12 +24,13 @@ from instatune_deploy.supernet.space import SearchSpace
 from instatune_deploy.tasks.tables import Split
 
 TOKENS = 128
+"""Of a text; an image has as many as it is trained with."""
 CALIBRATION_ROWS = 128
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The default model as a super-network, and one real row as its input."""
+    """A model as a super-network, and one real row as its input."""
 
     inputs: PipelineInputs
     network: SuperNetwork
@@ -35,12 +38,21 @@ class Subject:
 
     @cached_property
     def example(self) -> dict[str, np.ndarray]:
-        """One validation row, padded: (1, 128) int64 each."""
+        """One validation row: of texts (1, 128) int64 each, padded."""
         return self.rows("validation", 1)
 
     def rows(self, split: Split, count: int) -> dict[str, np.ndarray]:
-        """The first rows of a split, padded: (count, 128) int64 each."""
-        return self.inputs.task.arrays(split, TOKENS, range(count))
+        """The first rows of a split, (count, ...) each."""
+        return self.inputs.task.arrays(split, self.inputs.task.size_on(TOKENS), range(count))
+
+    @property
+    def tokens(self) -> int:
+        """Of one row."""
+        return self.inputs.task.tokens(self.inputs.task.size_on(TOKENS))
+
+    def macs(self, architecture: Architecture) -> float:
+        """Multiply-accumulates of one row."""
+        return float(self.network.shape.macs_of(architecture, self.tokens))
 
     @cached_property
     def plain(self) -> Template:
@@ -68,7 +80,7 @@ class Subject:
         shape, space = self.network.shape, self.space
         chosen = spread_over_cost(
             space,
-            lambda genotypes: shape.macs(*space.sizes(genotypes), TOKENS),
+            lambda genotypes: shape.macs(*space.sizes(genotypes), self.tokens),
             count,
             np.random.default_rng(seed),
             include=np.array([space.encode(space.largest()), space.encode(space.smallest())]),
@@ -85,11 +97,11 @@ class Subject:
         return {}
 
 
-def subject() -> Subject:
-    """The default pipeline's model, not fine-tuned."""
+def subject(settings: PipelineSettings | None = None) -> Subject:
+    """A pipeline's model, not fine-tuned; the default one's when none is given."""
     from instatune_deploy.supernet.load import load_pretrained
 
-    settings = load_pipeline("sentiment")
+    settings = settings or TEXT.settings()
     inputs = load_inputs(settings)
     network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.task.label_names, seed=0)).eval()
     return Subject(inputs, network, SearchSpace.of(network.shape, settings.space))

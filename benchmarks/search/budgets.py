@@ -18,9 +18,10 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.families import TEXT
 from benchmarks.results import FOLDER, markdown, write_result
 from benchmarks.search import contestants
-from benchmarks.search.pool import FILE, WORK, Pool, architecture_of, bench_of, made_up
+from benchmarks.search.pool import WORK, Pool, architecture_of, bench_of, file_of, made_up
 from instatune_deploy.config import SearchSettings
 from instatune_deploy.devices.measure import Laboratory
 from instatune_deploy.devices.process import MeasuringProcess
@@ -47,7 +48,7 @@ class Choice:
 
 
 @click.command(help=__doc__)
-@click.option("--pool", "path", default=FILE, type=click.Path(path_type=Path), help="The Parquet file of the pool.")
+@click.option("--pool", "path", default=file_of(TEXT), type=click.Path(path_type=Path), help="The Parquet file of the pool.")
 @click.option("--quick", is_flag=True, help="A smoke run on a made-up pool; its figures mean nothing.")
 @click.option("--budgets", default=BUDGETS, show_default=True, help="How many, half of them in each runtime.")
 @click.option("--work", default=WORK, type=click.Path(path_type=Path), show_default=True, help="Where the pool was made.")

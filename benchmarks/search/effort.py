@@ -14,10 +14,11 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.families import TEXT
 from benchmarks.results import FOLDER, markdown, write_result
 from benchmarks.search import contestants
 from benchmarks.search.contestants import Contestant
-from benchmarks.search.pool import FILE, Pool, made_up
+from benchmarks.search.pool import Pool, file_of, made_up
 from benchmarks.search.tabular import needed, searched
 
 SHARES = (0.95, 0.99, 0.995)
@@ -34,7 +35,7 @@ Counts = list[int | None]
 
 
 @click.command(help=__doc__)
-@click.option("--pool", "path", default=FILE, type=click.Path(path_type=Path), help="The Parquet file of the pool.")
+@click.option("--pool", "path", default=file_of(TEXT), type=click.Path(path_type=Path), help="The Parquet file of the pool.")
 @click.option("--quick", is_flag=True, help="A smoke run on a made-up pool; its figures mean nothing.")
 @click.option("--seeds", default=10, show_default=True, help="How many, from 0 on.")
 @click.option("--jobs", default=2, show_default=True, help="Searches at a time.")

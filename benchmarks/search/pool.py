@@ -1,7 +1,7 @@
-"""The ground truth of the search benchmarks: architectures of the default space, each really measured.
+"""The ground truth of the search benchmarks: architectures of a pipeline's space, each really measured.
 
-The default pipeline's super-network is fine-tuned; of every architecture the latency is measured in both runtimes (fp32, one
-thread, one row of 128 tokens) and the accuracy on the validation rows. What was measured is kept in a store, so one that was
+The pipeline's super-network is fine-tuned; of every architecture the latency is measured in both runtimes (fp32, one thread, one
+row) and the accuracy on the validation rows. What was measured is kept in a store, so one that was
 stopped goes on; the finished pool is one Parquet file, which the other benchmarks read. Let nothing else run until it says so.
 ``python -m benchmarks.search.pool``
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.results import FOLDER, REPOSITORY
+from benchmarks.families import TEXT, Family, family_option
+from benchmarks.results import FOLDER
+from instatune_deploy.cli import ClearErrors
 from instatune_deploy.config import ProfileSettings, RunSettings, SearchSettings
 from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.host import this_host
@@ -30,7 +32,7 @@ from instatune_deploy.devices.profile import resolve
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.store import open_store
 from instatune_deploy.pipeline.bench import Bench, Point
-from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
+from instatune_deploy.pipeline.inputs import load_inputs
 from instatune_deploy.pipeline.supernet import finetune_stage
 from instatune_deploy.search.design import spread_over_cost
 from instatune_deploy.supernet.architecture import Architecture
@@ -38,9 +40,7 @@ from instatune_deploy.supernet.shape import ModelShape
 from instatune_deploy.supernet.space import SearchSpace
 from instatune_deploy.terminal import Terminal
 
-WORK = REPOSITORY / "runs" / "benchmarks" / "search"
-FILE = FOLDER / "search-pool.parquet"
-COUNT = 1000
+WORK = TEXT.work("search")
 SPARE = 0.05
 """So many more are drawn, for those whose latency cannot be believed."""
 PROFILE = ProfileSettings(
@@ -106,10 +106,11 @@ class Pool:
         pq.write_table(table.replace_schema_metadata({ABOUT: json.dumps(about)}), path)
 
     @classmethod
-    def load(cls, path: Path) -> Pool:
-        """The inverse of `save`. Raises ClickException when there is none."""
+    def load(cls, path: Path, family: Family = TEXT) -> Pool:
+        """The inverse of `save`. family: what it is a pool of. Raises ClickException when there is none."""
         if not path.is_file():
-            raise click.ClickException(f"{path}: no such file; make the pool first: python -m benchmarks.search.pool")
+            make = f"python -m benchmarks.search.pool{family.option}"
+            raise click.ClickException(f"{path}: no such file; make the pool first: {make}")
         table = pq.read_table(path)
         about = json.loads(table.schema.metadata[ABOUT])
         frame = table.to_pandas()
@@ -144,12 +145,15 @@ def chosen(space: SearchSpace, shape: ModelShape, count: int, tokens: int) -> np
     return np.array(list(dict.fromkeys(map(tuple, np.concatenate([spread, rest]).tolist())))[:count], dtype=np.int64)
 
 
-def bench_of(work: Path, laboratory: Laboratory, terminal: Terminal) -> Bench:
-    """The default pipeline's super-network, trained when it is not there, on this host."""
-    settings = load_pipeline("sentiment").model_copy(update={"search": SearchSettings()})
-    inputs = load_inputs(settings)
-    device = resolve(PROFILE, this_host())
-    device = replace(device, sequence_length=min(device.sequence_length, settings.data.max_length))
+def file_of(family: Family) -> Path:
+    """Where its pool lies."""
+    return FOLDER / f"{family.result('search-pool')}.parquet"
+
+
+def bench_of(work: Path, laboratory: Laboratory, terminal: Terminal, family: Family = TEXT) -> Bench:
+    """The pipeline's super-network, trained when it is not there, on this host."""
+    inputs = load_inputs(family.settings().model_copy(update={"search": SearchSettings()}))
+    device = inputs.on(resolve(PROFILE, this_host()))
     return Bench(inputs, finetune_stage(inputs, work, 0, terminal), device, laboratory)
 
 
@@ -223,15 +227,17 @@ def architecture_of(pool: Pool, index: int) -> Architecture:
     return pool.space.decode(pool.genotypes[index])
 
 
-@click.command(help=__doc__)
-@click.option("--count", default=COUNT, show_default=True, help="Architectures.")
-@click.option("--work", default=WORK, type=click.Path(path_type=Path), show_default=True, help="Super-network and measurements.")
-@click.option("--file", "path", default=FILE, type=click.Path(path_type=Path), show_default=True, help="What is written.")
-def main(count: int, work: Path, path: Path) -> None:
+@click.command(cls=ClearErrors, help=__doc__)
+@click.option("--count", type=int, help="Architectures; 1000 of texts, 300 of images when not given.")
+@click.option("--work", type=click.Path(path_type=Path), help="Super-network and measurements; below runs/ when not given.")
+@click.option("--file", "path", type=click.Path(path_type=Path), help="What is written; among the results when not given.")
+@family_option
+def main(count: int | None, work: Path | None, path: Path | None, family: Family) -> None:
     """Make the pool."""
+    count, work, path = count or family.pool, work or family.work("search"), path or file_of(family)
     work.mkdir(parents=True, exist_ok=True)
     with open_store(work, None, create=True) as store, closing(Laboratory(store, scratch=work)) as laboratory:
-        bench = bench_of(work, laboratory, Terminal())
+        bench = bench_of(work, laboratory, Terminal(), family)
         drawn = chosen(bench.supernet.space, bench.supernet.shape, round(count * (1 + SPARE)), bench.device.sequence_length)
         made = made_of(bench, measured(bench, drawn, count))
     made.save(path)

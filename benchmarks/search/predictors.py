@@ -14,9 +14,10 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.families import Family, family_option
 from benchmarks.results import FOLDER, markdown, write_result
 from benchmarks.search.contestants import features_of
-from benchmarks.search.pool import FILE, Pool, made_up
+from benchmarks.search.pool import Pool, file_of, made_up
 from instatune_deploy.predict.features import feature_names
 from instatune_deploy.predict.linear import Linear
 from instatune_deploy.predict.predictor import Predictor, importance_of
@@ -31,13 +32,14 @@ Figures = dict[str, float]
 
 
 @click.command(help=__doc__)
-@click.option("--pool", "path", default=FILE, type=click.Path(path_type=Path), help="The Parquet file of the pool.")
+@click.option("--pool", "path", type=click.Path(path_type=Path), help="The pool's Parquet file; the family's when not given.")
 @click.option("--quick", is_flag=True, help="A smoke run on a made-up pool; its figures mean nothing.")
 @click.option("--seeds", default=10, show_default=True, help="How many, from 0 on.")
 @click.option("--results", default=FOLDER, type=click.Path(path_type=Path), help="Where the JSON is written.")
-def main(path: Path, quick: bool, seeds: int, results: Path) -> None:
+@family_option
+def main(path: Path | None, quick: bool, seeds: int, results: Path, family: Family) -> None:
     """Judge every predictor with every number of measurements."""
-    pool, seeds, counts = (made_up(), 1, (20, AT)) if quick else (Pool.load(path), seeds, COUNTS)
+    pool, seeds, counts = (made_up(), 1, (20, AT)) if quick else (Pool.load(path or file_of(family), family), seeds, COUNTS)
     rows: list[dict[str, Any]] = []
     found: dict[tuple[str, int, str], list[Figures]] = {}
     for what, y, relative in targets(pool):
@@ -48,7 +50,7 @@ def main(path: Path, quick: bool, seeds: int, results: Path) -> None:
                 rows.append(_row(what, count, who, judgements))
     click.echo(markdown(rows))
     settings = {"quick": quick, "seeds": seeds, "pool": len(pool), **pool.about}
-    write_result("search-predictors", settings, rows, {**summarised(found), **speed(pool)}, results)
+    write_result(family.result("search-predictors"), settings, rows, {**summarised(found), **speed(pool)}, results)
 
 
 def speed(pool: Pool) -> dict[str, float]:
