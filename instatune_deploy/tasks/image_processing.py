@@ -75,7 +75,7 @@ class Preprocessing:
         if image.mode != "RGB":
             image = image.convert("RGB")
         if self.resize is not None:
-            height, width = self._resized(image.height, image.width)
+            height, width = self.resized(image.height, image.width)
             image = image.resize((width, height), Image.Resampling(self.resample))
         if self.crop is not None:
             height, width = self.crop
@@ -86,7 +86,8 @@ class Preprocessing:
         values /= np.asarray(self.std, dtype=np.float32)
         return np.ascontiguousarray(values.transpose(2, 0, 1))
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that `resize` makes of an image."""
         if isinstance(self.resize, tuple):
             return self.resize
         assert self.resize is not None
