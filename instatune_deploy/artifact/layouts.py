@@ -22,8 +22,8 @@ from instatune_deploy.files import whole_folder, write_json, write_text
 
 VERSION = "1"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}")
-TOKENS, PIXELS = "TYPE_INT64", "TYPE_FP32"
-AXES = {2: "batch, tokens", 4: "batch, channels, height, width"}
+TYPES = {"int64": "TYPE_INT64", "float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
+AXES = {"int64": "batch, tokens", "float32": "batch, channels, height, width", "uint8": "batch, height, width, channels"}
 CONFIG, LABELS, SERVER_CONFIG = "config.pbtxt", "labels.txt", "config.json"
 
 
@@ -117,7 +117,7 @@ def _triton(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None
         shutil.copyfile(artifact / file, version / f"model{Path(file).suffix}")
     batch = -1 if "batch" in manifest.open_axes else manifest.batch_size
     inputs = [
-        f"  {_tensor(item, PIXELS if len(shape) == 4 else TOKENS, [batch, *_open(manifest, shape)])}"
+        f"  {_tensor(item, TYPES[_type(manifest, item)], [batch, *_open(manifest, shape)])}"
         for item, shape in manifest.input_shapes.items()
     ]
     shape = [batch, len(manifest.labels)]
@@ -127,12 +127,12 @@ def _triton(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None
         for key, value in _parameters(run).items()
     ]
     kind = "KIND_CPU" if run.provider == "cpu" else "KIND_GPU"
-    promised = next(iter(manifest.input_shapes.values()))
+    first, promised = next(iter(manifest.input_shapes.items()))
     lines = [
         f"name: {json.dumps(name)}",
         f"backend: {json.dumps(run.runtime)}",
         f"default_model_filename: {json.dumps('model' + Path(GRAPH_FILES[run.runtime].names[0]).suffix)}",
-        f"# the latency was promised for {', '.join(map(str, promised))} ({AXES[len(promised)]})",
+        f"# the latency was promised for {', '.join(map(str, promised))} ({AXES[_type(manifest, first)]})",
         "max_batch_size: 0",
         "input [\n" + ",\n".join(inputs) + "\n]",
         f"output [\n{output}\n]",
@@ -141,6 +141,11 @@ def _triton(artifact: Path, manifest: Manifest, name: str, folder: Path) -> None
     ]
     write_text(folder / name / CONFIG, "\n".join(lines) + "\n")
     write_text(folder / name / LABELS, "\n".join(manifest.labels) + "\n")
+
+
+def _type(manifest: Manifest, name: str) -> str:
+    """What an input holds. Older manifests do not say it: tokens, or an image's pixel values."""
+    return manifest.input_types.get(name) or ("int64" if len(manifest.input_shapes[name]) == 2 else "float32")
 
 
 def _open(manifest: Manifest, shape: Sequence[int]) -> list[int]:

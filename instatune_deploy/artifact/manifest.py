@@ -181,6 +181,7 @@ class Manifest(Record):
     statistic:    of the latency that counts: the budget's, else the hardware profile's; that of the baseline too
     sequence_length: tokens of one input, an image's patches among them; None in older manifests, which are of texts
     input_shapes: of every input of the graph; the budget is promised for these
+    input_types:  what each holds; empty in older manifests
     open_axes:    of batch and tokens what the graph takes at any size; the promise is still that of ``input_shapes``
     latency_ms:   as the clock gave it, in the slowest of three processes
     circumstances: of that measurement: when, load, what the runtime said, attempts (`Measurement.circumstances`)
@@ -212,6 +213,7 @@ class Manifest(Record):
     batch_size: Count
     sequence_length: Count | None = None
     input_shapes: dict[str, list[Count]] = Field(min_length=1)
+    input_types: dict[str, Literal["int64", "float32", "uint8"]] = {}
     open_axes: list[Literal["batch", "tokens"]] = []
     architecture: Architecture
     latency_ms: Latency

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from instatune_deploy.artifact.checks import MAX_MANIFEST_BYTES, SCHEMA_VERSION
 from instatune_deploy.artifact.graph_files import GRAPH_FILES
@@ -179,7 +181,7 @@ def inputs(texts):
     tokens = tokenizer.encode_batch(texts)
     return {name: np.array([getattr(row, kind) for row in tokens]) for name, kind in steps["inputs"].items()}
 '''
-IMAGE = '''
+OPENED = '''
 
 def opened(path):
     """RGB, 8 bits, upright; ValueError for what is no image."""
@@ -200,7 +202,8 @@ def opened(path):
         return image.convert("RGB")
     except Exception as error:  # Pillow has many kinds of them
         raise ValueError(f"{path}: not an image that can be opened: {error}") from error
-
+'''.replace("=FORMATS", f"={FORMATS!r}")
+PIXELS = '''
 
 def pixels(image):
     """(3, height, width) float32."""
@@ -222,7 +225,29 @@ def pixels(image):
 def inputs(images):
     """Pixels as the graph takes them."""
     return {steps["inputs"][0]: np.stack([pixels(image) for image in images])}
-'''.replace("=FORMATS", f"={FORMATS!r}")
+'''
+WHOLE = '''
+
+def whole(image):
+    """(height, width, 3) uint8; all else is in the graph."""
+    size = steps["resize"][1], steps["resize"][0]
+    if image.size != size:
+        image = image.resize(size, Image.Resampling[steps["resample"].upper()])
+    return np.asarray(image)
+
+
+def inputs(images):
+    """Images as the graph takes them."""
+    return {steps["inputs"][0]: np.stack([whole(image) for image in images])}
+'''
+OF_IMAGES = {
+    "asks": "What does the model see in an image?",
+    "library": "Pillow",
+    "example": "image.jpg another.png",
+    "imports": "from PIL import Image, ImageOps",
+    "rows": "images",
+    "given": "[opened(path) for path in sys.argv[1:]]",
+}
 PROGRAMS = {
     "text": {
         "asks": "What does the model say of a text?",
@@ -233,17 +258,10 @@ PROGRAMS = {
         "rows": "texts",
         "given": "sys.argv[1:]",
     },
-    "image": {
-        "asks": "What does the model see in an image?",
-        "library": "Pillow",
-        "example": "image.jpg another.png",
-        "imports": "from PIL import Image, ImageOps",
-        "inputs": IMAGE,
-        "rows": "images",
-        "given": "[opened(path) for path in sys.argv[1:]]",
-    },
+    "image": {**OF_IMAGES, "inputs": OPENED + PIXELS},
+    "embedded": {**OF_IMAGES, "inputs": OPENED + WHOLE},
 }
-"""What stands in `PROGRAM`, by the kind of the inputs."""
+"""What stands in `PROGRAM`, by the kind of the inputs; ``embedded`` are images whose preprocessing is in the graph."""
 
 
 def write_verify(folder: Path, run: Run) -> None:
@@ -252,8 +270,8 @@ def write_verify(folder: Path, run: Run) -> None:
     (folder / VERIFY_MODULES).write_bytes(build_pyz(EDGE, [MODULES[run.runtime]]))
 
 
-def write_predict(folder: Path, run: Run, kind: str) -> None:
-    """Write predict.py, which runs the graph as it was measured. kind: of the inputs, as preprocessing.json has it"""
+def write_predict(folder: Path, run: Run, described: Mapping[str, Any]) -> None:
+    """Write predict.py, which runs the graph as it was measured. described: the inputs, as preprocessing.json has it"""
     load = runtime_module(run.runtime).loading_source(run.precision, run.threads, run.provider)
     text = PROGRAM.format(
         package=package_of(run),
@@ -261,6 +279,6 @@ def write_predict(folder: Path, run: Run, kind: str) -> None:
         load=load,
         graphs=GRAPH_FILES[run.runtime].names,
         schema=SCHEMA_VERSION,
-        **PROGRAMS[kind],
+        **PROGRAMS["embedded" if "embedded" in described else described["kind"]],
     )
     (folder / PREDICT).write_text(text, encoding="utf-8")

@@ -61,7 +61,7 @@ class Draft:
         """Write preprocessing.json and predict.py of what `Task.described` says; neither where it says nothing."""
         if described is not None:
             write_preprocessing(self.folder, described, self._deployment.batch_size, labels)
-            write_predict(self.folder, self._deployment.run, described["kind"])
+            write_predict(self.folder, self._deployment.run, described)
 
     def add_samples(self, samples: Samples, rows: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Write samples.npz, and samples.json with what they were made of, as a person sees it (`Task.samples`)."""
