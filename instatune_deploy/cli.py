@@ -97,6 +97,14 @@ _device_options = _all_of(
     click.option("--model-name", help="What it is called in the repository. Default: the device's name."),
     click.option("--dynamic-length", is_flag=True, help="The graph also takes other numbers of tokens (not promised for them)."),
     click.option("--dynamic-batch", is_flag=True, help="The graph also takes other numbers of rows (not promised for them)."),
+    click.option(
+        "--embed-preprocessing",
+        metavar="[HEIGHTxWIDTH]",
+        is_flag=False,
+        flag_value="data",
+        help="Resizing and normalising are part of the graph, which takes images of this size, 8 bits a value (480x640); "
+        "without a value of that of the validation images, where they have one. It is part of what is measured.",
+    ),
     click.option("--archive", is_flag=True, help="Also write what was made as one zip file; the same files, the same bytes."),
     click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work."),
     click.option(
@@ -384,6 +392,7 @@ def _job(
     archive: bool = False,
     dynamic_batch: bool = False,
     dynamic_length: bool = False,
+    embed_preprocessing: str | None = None,
     compare: Path | None = None,
     max_latency_increase: str = "5%",
     max_accuracy_drop: str = "0.5",
@@ -393,6 +402,7 @@ def _job(
     budget = parse_budgets(budgets)
     # said before the heavy libraries load: a fork of the tokenizers is never wanted, and no hub is asked for what is local
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from instatune_deploy.pipeline.embedding import parse_source
     from instatune_deploy.pipeline.handover import Handover
     from instatune_deploy.pipeline.job import Job
     from instatune_deploy.terminal import Terminal
@@ -403,7 +413,9 @@ def _job(
 
         gate = Gate.of(compare, max_latency_increase, max_accuracy_drop)
     opened = tuple(axis for axis, wanted in (("batch", dynamic_batch), ("tokens", dynamic_length)) if wanted)
-    handover = Handover(output, layout, model_name, archive, gate, opened)
+    embeds = embed_preprocessing is not None
+    source = None if embed_preprocessing is None else parse_source(embed_preprocessing)
+    handover = Handover(output, layout, model_name, archive, gate, opened, embeds, source)
     return Job.of(pipeline, devices, budget, handover, work, seed, Terminal(), measure_again, store)
 
 

@@ -21,9 +21,9 @@ import PIL
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from instatune_deploy.tasks.embedded_images import IMAGES
 from instatune_deploy.tasks.image_processing import Preprocessing
 
-IMAGES = "images"
 BITS = 22
 """Behind the point, of Pillow's coefficients."""
 LOW_BITS = 7

@@ -18,7 +18,7 @@ from instatune_deploy.devices.runtimes.modules import version_for
 from instatune_deploy.devices.store import MeasurementStore
 from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput, clear_os_errors
-from instatune_deploy.pipeline.evaluate import CannotEvaluate, in_batches, of_one_size
+from instatune_deploy.pipeline.evaluate import CannotEvaluate, Rows, in_batches, of_one_size
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.supernet import Supernet, narrow_weights
 from instatune_deploy.supernet.architecture import Architecture
@@ -81,6 +81,11 @@ class Bench:
     def task(self) -> Task:
         """What the network has learned."""
         return self.inputs.task
+
+    @property
+    def given(self) -> Rows:
+        """Rows as the graphs take them that are measured and handed over."""
+        return self.inputs.embedding or self.task
 
     @property
     def architectures(self) -> SearchSpace:
@@ -156,7 +161,12 @@ class Bench:
 
     def graph(self, architecture: Architecture, run: Run) -> Carved:
         """The graph of an architecture, as ``run``'s runtime is given it."""
-        return self._carved(self._template(self._variant(run), architecture), architecture, run)
+        carved = self._carved(self._template(self._variant(run), architecture), architecture, run)
+        embedding = self.inputs.embedding
+        if embedding is None:
+            return carved
+        # the weights stay where they are
+        return replace(carved, graph=embedding.graph(carved.graph, self.on(architecture).size))
 
     def finished_graph(self, architecture: Architecture, run: Run, opened: tuple[str, ...] = ()) -> onnx.ModelProto:
         """The same to be handed over: one that is quantised is calibrated afresh, for this architecture alone.
@@ -165,40 +175,49 @@ class Bench:
         """
         from instatune_deploy.graphs.carve import carve
         from instatune_deploy.graphs.quantise import quantise_model
+        from instatune_deploy.graphs.shapes import with_open
 
-        variant = self._variant(run)
+        variant, device, embedding = self._variant(run), self.on(architecture), self.inputs.embedding
         if opened:
-            from instatune_deploy.graphs.shapes import with_open
-
             model = self._carved(self._template(variant, architecture, open_shapes=True), architecture, run).model()
-            return with_open(model, opened, {"batch": self.device.batch_size, "tokens": self.on(architecture).sequence_length})
-        if variant.quantised is None or variant.before is None:
+            model = with_open(model, opened, {"batch": device.batch_size, "tokens": device.sequence_length})
+        elif variant.quantised is None or variant.before is None:
             return self.graph(architecture, run).model()
-        model = carve(self._template(variant.before, architecture), architecture)
-        return quantise_model(model, *variant.quantised, self._calibration(architecture), narrow_weights(self.device.host))
+        else:
+            model = carve(self._template(variant.before, architecture), architecture)
+            model = quantise_model(model, *variant.quantised, self._calibration(architecture), narrow_weights(device.host))
+        return model if embedding is None else embedding.graph(model, device.size)
 
     def graph_hash(self, architecture: Architecture, run: Run) -> str:
         """Latency does not depend on the values of weights: another training finds these measurements again."""
         structure = self._template(self._variant(run), architecture).structure
-        return digest([structure, architecture.to_json(), *(["fp16"] if _halved(run) else [])])
+        embedding = self.inputs.embedding
+        embedded = [] if embedding is None else [embedding.key(self.on(architecture).size)]
+        return digest([structure, architecture.to_json(), *(["fp16"] if _halved(run) else []), *embedded])
 
     def example(self, architecture: Architecture) -> Arrays:
-        """One batch of real validation rows at the device's shape, (batch_size, ...) each; made once."""
+        """One batch of real validation rows as the graph takes them, (batch_size, ...) each; made once."""
         size = self.on(architecture).size
         if size not in self._examples:
-            # a batch larger than the validation rows repeats them
-            again = np.arange(self.device.batch_size) % self.task.counts["validation"]
-            self._examples[size] = self.task.arrays("validation", size, again.tolist())
+            self._examples[size] = self._batch(self.given, size)
         return self._examples[size]
 
+    def _batch(self, given: Rows, size: int) -> Arrays:
+        # a batch larger than the validation rows repeats them
+        again = np.arange(self.device.batch_size) % given.counts["validation"]
+        return given.arrays("validation", size, again.tolist())
+
     def rows(self, architecture: Architecture, split: Split, count: int | None = None) -> Arrays:
-        """The first rows of a split at the device's shape, (count, ...) each; all for None."""
+        """The first rows of a split as the network takes them at the device's shape, (count, ...) each; all for None."""
         most = self.task.counts[split]
         return self.task.arrays(split, self.on(architecture).size, range(most if count is None else min(count, most)))
 
     def logits(self, architecture: Architecture, session: Session, split: Split) -> np.ndarray:
-        """(rows, classes) float32 of a graph of the device's shape."""
-        return in_batches(session, of_one_size(self.task, split, self.on(architecture).size, self.device.batch_size))
+        """(rows, classes) float32 of a finished graph of the device's shape."""
+        return self._logits(self.given, architecture, session, split)
+
+    def _logits(self, given: Rows, architecture: Architecture, session: Session, split: Split) -> np.ndarray:
+        return in_batches(session, of_one_size(given, split, self.on(architecture).size, self.device.batch_size))
 
     def _found(self, architecture: Architecture, run: Run) -> Measurement | None:
         """What the store knows, on the host's nominal speed of today."""
@@ -261,7 +280,7 @@ class Bench:
             if open_shapes:
                 logits = in_batches(session, self.task.batches(split, self.on(architecture).size, EVALUATION_BATCH))
             else:
-                logits = self.logits(architecture, session, split)
+                logits = self._logits(self.task, architecture, session, split)
         return accuracy(logits, self.task.labels[split])
 
     @staticmethod
@@ -284,7 +303,7 @@ class Bench:
         key = variant, self.on(architecture).size, open_shapes
         if key not in self._templates:
             narrow = narrow_weights(self.device.host)
-            example = self.example(architecture)
+            example = self._batch(self.task, self.on(architecture).size)
             made = self.supernet.template(variant, example, lambda: self._calibration(architecture), open_shapes, narrow)
             self._templates[key] = made
         return self._templates[key]

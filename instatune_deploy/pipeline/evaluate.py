@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.runtimes.base import Graph, RunFailed, Session
 from instatune_deploy.devices.runtimes.registry import open_session, refusals_are_bad_input
 from instatune_deploy.errors import UserError
-from instatune_deploy.tasks.base import Arrays, Task
+from instatune_deploy.tasks.base import Arrays
 from instatune_deploy.tasks.tables import Split
 
 
@@ -40,12 +41,20 @@ def in_batches(session: Session, batches: Iterable[tuple[np.ndarray, Arrays]]) -
     return _in_order(np.concatenate(parts), np.concatenate(order))
 
 
-def of_one_size(task: Task, split: Split, size: int, batch_size: int) -> Iterator[tuple[np.ndarray, Arrays]]:
+class Rows(Protocol):
+    """Rows as graphs of one size take them; see `Task`."""
+
+    @property
+    def counts(self) -> dict[Split, int]: ...
+    def arrays(self, split: Split, size: int, rows: Sequence[int] | None = None) -> Arrays: ...
+
+
+def of_one_size(given: Rows, split: Split, size: int, batch_size: int) -> Iterator[tuple[np.ndarray, Arrays]]:
     """Every row of a split once, in their order, in batches of exactly ``batch_size``: the last row is repeated at the end."""
-    count = task.counts[split]
+    count = given.counts[split]
     for start in range(0, count, batch_size):
         rows = np.minimum(np.arange(start, start + batch_size), count - 1)
-        yield rows[: count - start], task.arrays(split, size, rows.tolist())
+        yield rows[: count - start], given.arrays(split, size, rows.tolist())
 
 
 def _in_order(logits: np.ndarray, order: np.ndarray) -> np.ndarray:

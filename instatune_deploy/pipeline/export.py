@@ -152,13 +152,19 @@ def _make(
     device = bench.on(point.architecture)
     terminal.result(f"{point.architecture}; {point.run}")
     deployment = device.deployment(point.architecture, point.run)
-    save = partial(bench.task.save, size=device.size)
+    embedding = bench.inputs.embedding
+    # an image processor's file beside a graph that does its work would have the work done twice
+    save = partial(bench.task.save, size=device.size) if embedding is None else _nothing
     with draft(target, deployment) as artifact:
         small = bench.supernet.network.extract(point.architecture)
         artifact.add_graph(bench.finished_graph(point.architecture, point.run, opened))
         _check_size(searcher, artifact, deployment)
         artifact.add_preprocessing(small.config.to_dict(), save)
-        described = bench.task.described(artifact.folder, [*bench.example(point.architecture)], device.size)
+        described = (
+            bench.task.described(artifact.folder, [*bench.example(point.architecture)], device.size)
+            if embedding is None
+            else embedding.described(device.size)
+        )
         artifact.add_predict(described, bench.task.label_names)
         samples = _samples(bench, point.architecture, small)
         artifact.add_samples(samples, bench.task.samples("test", samples.rows, artifact.folder))
@@ -242,9 +248,13 @@ def _samples(bench: Bench, architecture: Architecture, small: Any) -> Any:
 
     row_bytes = sum(values.nbytes for values in bench.example(architecture).values()) // bench.device.batch_size
     # large images: as many as whoever verifies will read, the logits beside them
-    inputs = bench.rows(architecture, "test", max(1, min(SAMPLE_ROWS, MAX_BYTES // 2 // row_bytes)))
+    count = max(1, min(SAMPLE_ROWS, MAX_BYTES // 2 // row_bytes, bench.task.counts["test"]))
+    size, embedding = bench.on(architecture).size, bench.inputs.embedding
+    inputs = bench.given.arrays("test", size, range(count))
+    # the processor's own values: parity is that of the preprocessing too
+    taken = inputs if embedding is None else embedding.pixels(inputs, size)
     with torch.inference_mode():
-        logits = small(**{name: torch.from_numpy(values) for name, values in inputs.items()}).logits
+        logits = small(**{name: torch.from_numpy(values) for name, values in taken.items()}).logits
     return Samples(inputs, logits.float().numpy())
 
 
@@ -312,6 +322,7 @@ def _manifest(
         batch_size=device.batch_size,
         sequence_length=device.sequence_length,
         input_shapes={name: list(values.shape) for name, values in bench.example(point.architecture).items()},
+        input_types={name: str(values.dtype) for name, values in bench.example(point.architecture).items()},  # type: ignore[misc]
         open_axes=list(opened),
         architecture=point.architecture,
         latency_ms=manifests.Latency.of(slowest.timing, statistic),
@@ -347,6 +358,10 @@ def _manifest(
         timing=device.timing,
         keys={"supernet": bench.supernet.key, "search": searcher.key(), "export": _export_key(searcher, opened)},
     )
+
+
+def _nothing(folder: Path) -> None:
+    pass
 
 
 def _took(measurement: Measurement, statistic: Statistic) -> float:

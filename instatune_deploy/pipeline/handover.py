@@ -20,7 +20,8 @@ PLAIN = "plain"
 @dataclass(frozen=True)
 class Handover:
     """output: folder of artifacts; name: of the model in a repository, the artifact's for None; gate: what came before;
-    opened: of batch and tokens what the graphs take at any size."""
+    opened: of batch and tokens what the graphs take at any size; embeds: whether they do the preprocessing, for images of
+    ``source`` (height, width), or of the data's own size for None."""
 
     output: Path
     layout: str = PLAIN
@@ -28,6 +29,8 @@ class Handover:
     archive: bool = False
     gate: Gate | None = None
     opened: tuple[str, ...] = ()
+    embeds: bool = False
+    source: tuple[int, int] | None = None
 
     def check(self, names: Sequence[str]) -> None:
         """``BadInput`` for a name that servers do not take, or one without a repository; a folder that is in the way.

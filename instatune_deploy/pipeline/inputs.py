@@ -10,6 +10,7 @@ from instatune_deploy.config import TRAIN_TEACHER, PipelineSettings
 from instatune_deploy.devices.profile import Device
 from instatune_deploy.digests import digest, folder_sha256
 from instatune_deploy.errors import BadInput
+from instatune_deploy.pipeline.embedding import Embedding
 from instatune_deploy.resources import find_resource
 from instatune_deploy.tasks.base import PIXELS, Task
 from instatune_deploy.tasks.references import check_model_folder, resolve
@@ -48,6 +49,7 @@ class PipelineInputs:
     """Resolved references of a pipeline file.
 
     named_folder: the DINOv2 checkpoint that the plain ViT in ``model_folder`` was made of; None: nothing was folded
+    embedding:    what graphs do of the preprocessing, if anything
     """
 
     settings: PipelineSettings
@@ -55,6 +57,7 @@ class PipelineInputs:
     task: Task
     vocabulary: Vocabulary | None = None
     named_folder: Path | None = None
+    embedding: Embedding | None = None
 
     @cached_property
     def model_sha256(self) -> str:

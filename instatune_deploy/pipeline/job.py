@@ -15,6 +15,7 @@ from instatune_deploy.config import PipelineSettings
 from instatune_deploy.devices.store import open_store
 from instatune_deploy.errors import BadInput, UserError, clear_os_errors
 from instatune_deploy.files import check_writable, write_text
+from instatune_deploy.pipeline.embedding import Embedding
 from instatune_deploy.pipeline.handover import Handover
 from instatune_deploy.pipeline.inputs import PipelineInputs, load_inputs
 from instatune_deploy.pipeline.targets import Target, load_pipeline_or_matrix, targets_of, targets_of_matrix
@@ -185,10 +186,15 @@ class Job:
         inputs = load_inputs(self.settings, self.work)
         if closed := [axis for axis in self.handover.opened if axis not in inputs.task.axes]:
             raise BadInput(f"{self.settings.task}: the graph's {closed[0]} cannot be left open; of images only the batch can")
+        if self.handover.embeds:
+            inputs = replace(inputs, embedding=Embedding.of(self.handover.source, inputs.task))
         counts = ", ".join(f"{count} {split}" for split, count in inputs.task.counts.items())
         self.terminal.result(f"data {self.settings.data.reference}: {counts} rows; labels {', '.join(inputs.task.label_names)}")
         for device in self.devices:
             inputs.on(device)  # what a profile says of inputs is refused before a training, not after it
+        if inputs.embedding is not None:
+            height, width = inputs.embedding.source
+            self.terminal.result(f"the preprocessing is part of the graph, which takes images of {height} x {width} px")
         for warning in inputs.task.warnings:
             self.terminal.result(warning)
         if inputs.vocabulary is not None:

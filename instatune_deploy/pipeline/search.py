@@ -272,7 +272,7 @@ class Searcher:
 
     def key(self) -> str:
         """Everything a search's result depends on: what it starts from, settings, host, versions. Noise is not to be named."""
-        device = self.device
+        device, embedding = self.device, self.bench.inputs.embedding
         return digest(
             {
                 "supernet": self.bench.supernet.key,
@@ -285,5 +285,6 @@ class Searcher:
                 "seed": self.seed,
                 "form": FORM,
                 "versions": versions_of(*packages_of(device.runs), "catboost", "pymoo", "scikit-learn"),
+                **({} if embedding is None else {"embedding": embedding.key(device.size)}),
             }
         )[:16]

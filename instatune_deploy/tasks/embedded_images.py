@@ -13,6 +13,8 @@ from PIL import Image
 from instatune_deploy.tasks.image_processing import Preprocessing
 from instatune_deploy.tasks.image_processor_config import RESAMPLES
 
+IMAGES = "images"
+"""The input's name."""
 STEPS = (
     "open the image: upright (EXIF orientation applied), RGB, 8 bits; 16 bits are divided by 257",
     "'resize' it to [height, width] with the filter 'resample', where it has another size",

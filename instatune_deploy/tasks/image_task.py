@@ -123,11 +123,12 @@ class ImageTask(OfData):
         return {INPUT: self._kept[split, size][list(indices)]}
 
     def _pixels(self, split: Split, size: int, rows: Sequence[int]) -> npt.NDArray[np.float32]:
-        images, processing = self.data.images[split], self._processing_at(size)
+        images, processing = self.data.images[split], self.processing_at(size)
         # one after the other: photographs are larger before than after
         return np.stack([processing.apply(open_image(images[index])) for index in rows])
 
-    def _processing_at(self, size: int) -> Preprocessing:
+    def processing_at(self, size: int) -> Preprocessing:
+        """The steps to images of so many pixels' edge."""
         return self.processing if size == self.largest else self.processing.scaled(size)
 
     def batches(self, split: Split, size: int, batch_size: int) -> Iterator[tuple[npt.NDArray[np.int64], Arrays]]:
@@ -148,11 +149,11 @@ class ImageTask(OfData):
 
     def save(self, folder: Path, size: int) -> None:
         """See `Task`."""
-        self._processing_at(size).save(folder)
+        self.processing_at(size).save(folder)
 
     def described(self, folder: Path, inputs: Sequence[str], size: int) -> dict[str, Any] | None:
         """See `Task`."""
-        return {"kind": "image", "steps": STEPS, "inputs": list(inputs), **self._processing_at(size).to_json()}
+        return {"kind": "image", "steps": STEPS, "inputs": list(inputs), **self.processing_at(size).to_json()}
 
     def samples(self, split: Split, count: int, folder: Path) -> list[dict[str, Any]]:
         """See `Task`: PNG files of the first ones, and every one's label."""

@@ -12,8 +12,9 @@ from PIL import Image
 
 from instatune_deploy.devices.runtimes.base import Refused
 from instatune_deploy.devices.runtimes.registry import open_session
-from instatune_deploy.graphs.embed import COLUMNS, IMAGES, ROWS, embedded, passes
+from instatune_deploy.graphs.embed import COLUMNS, ROWS, embedded, passes
 from instatune_deploy.graphs.half import half_precision
+from instatune_deploy.tasks.embedded_images import IMAGES
 from instatune_deploy.tasks.image_processing import Preprocessing
 
 MEAN, STD = (0.5, 0.25, 0.75), (0.5, 0.25, 1.0)
