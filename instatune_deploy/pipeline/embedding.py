@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from instatune_deploy.errors import BadInput
@@ -60,8 +61,9 @@ class Embedding:
         return cls(task, _one_size(task) if asked is None else asked)
 
     def key(self, size: int) -> list[Any]:
-        """What makes the graph of a network for images of ``size`` pixels' edge another one."""
-        return [REVISION, self.source, self._images(size).processing.to_json()]
+        """What makes the graph of a network for images of ``size`` pixels' edge another one: Pillow's version among it, which is
+        asked what it does."""
+        return [REVISION, PIL.__version__, self.source, self._images(size).processing.to_json()]
 
     def graph(self, model: onnx.ModelProto, size: int) -> onnx.ModelProto:
         """The graph of such a network with its preprocessing before it; ``model`` stays as it is."""
