@@ -44,7 +44,7 @@ def test_the_json_holds_what_the_contract_names(tmp_path: Path) -> None:
     others = {**dict.fromkeys(["size_bytes", "memory_bytes", "macs", "accuracy"]), "also_ms": {}}
     assert value["budget"] == {"text": "20ms", "statistic": "p90", "limit_ms": 20.0, **others}
     assert value["latency_ms"] == {"p50": 2.0, "p90": 4.0, "p99": 8.0, "count": 60, "upper": 4.4, "lower": 3.6, "stable": True}
-    assert value["architecture"] == {"layers": [0, 2], "heads": [2, 1], "mlp_widths": [16, 8]}
+    assert value["architecture"] == {"layers": [0, 2], "heads": [2, 1], "mlp_widths": [16, 8], "image_size": None}
     assert value["accuracy"] == {"validation": 0.875, **dict.fromkeys(["test", "searched", "top5_validation", "top5_test"])}
     assert value["parity"] == {"max_abs_diff": 1e-6, "rows": 5, "tolerance": 1e-4, "changed_decisions": 0}
     expected = {"task", "base_model", "labels", "device", "runtime", "precision", "threads", "batch_size", "input_shapes"}
