@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from benchmarks.main.job import pipeline_file
 from benchmarks.profile import carve
 from benchmarks.readme import TABLES
 from benchmarks.search import pool, predictors
+from instatune_deploy.devices.measure import Laboratory
+from instatune_deploy.devices.store import open_store
 from instatune_deploy.pipeline.inputs import load_inputs, load_pipeline
 from instatune_deploy.tasks.idx_files import read_idx
+from instatune_deploy.terminal import Terminal
 
 NAMES = ("finetune-cost", "finetune-sharing", "finetune-macs", "profile-carve", "search-predictors", "artifact-promise")
 
@@ -163,6 +167,19 @@ def test_a_smoke_run_of_carving(tmp_path: Path) -> None:
 def test_carved_and_exported_is_what_the_exporters_can(tiny_space: Any) -> None:
     space = replace(tiny_space, heads=(0, *tiny_space.heads), mlp_widths=(0, *tiny_space.mlp_widths))
     assert carve.whole_sub_layers(space) == tiny_space
+
+
+def test_a_pool_of_images_is_measured_at_their_size(work: Path) -> None:
+    folder = work / "quick"
+    folder.mkdir(exist_ok=True)
+    tiny = replace(VIT, pipeline=pipeline_file(folder, quick=True, family=VIT), made_by=())
+    with open_store(folder, None, create=True) as store, closing(Laboratory(store, scratch=folder)) as laboratory:
+        bench = pool.bench_of(folder, laboratory, Terminal(), tiny)
+        full = bench.supernet.shape.full()
+        assert (bench.device.sequence_length, bench.device.image_size) == (5, 32)
+        assert bench.example(full)["pixel_values"].shape == (1, 3, 32, 32)
+        runs = bench.device.runs
+        assert bench.accuracy(full, runs[0], "validation") == bench.accuracy(full, runs[1], "validation")
 
 
 def test_a_smoke_run_of_predictors(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def spread_members(space: SearchSpace, shape: ModelShape, tokens: int, count: in
     """Different members spread over MACs, the full network among them: layers unlike each other, sub-layers gone."""
     chosen = spread_over_cost(
         space,
-        lambda genotypes: shape.macs(*space.sizes(genotypes), tokens),
+        lambda genotypes: space.macs(genotypes, shape, tokens),
         count,
         np.random.default_rng(seed),
         include=space.encode(space.largest())[None],

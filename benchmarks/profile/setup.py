@@ -80,7 +80,7 @@ class Subject:
         shape, space = self.network.shape, self.space
         chosen = spread_over_cost(
             space,
-            lambda genotypes: shape.macs(*space.sizes(genotypes), self.tokens),
+            lambda genotypes: space.macs(genotypes, shape, self.tokens),
             count,
             np.random.default_rng(seed),
             include=np.array([space.encode(space.largest()), space.encode(space.smallest())]),

@@ -87,7 +87,7 @@ class Pool:
 
     def macs(self, genotypes: np.ndarray) -> np.ndarray:
         """Of one input, (n, genes) -> (n,)."""
-        return self.shape.macs(*self.space.sizes(genotypes), self.tokens)
+        return self.space.macs(genotypes, self.shape, self.tokens)
 
     def save(self, path: Path) -> None:
         """One row an architecture; space, shape and host in the file's own description."""
@@ -135,7 +135,7 @@ def chosen(space: SearchSpace, shape: ModelShape, count: int, tokens: int) -> np
     uniform = np.array([space.encode(item) for item in space.uniform()])
     spread = spread_over_cost(
         space,
-        lambda genotypes: shape.macs(*space.sizes(genotypes), tokens),
+        lambda genotypes: space.macs(genotypes, shape, tokens),
         count // 2,
         np.random.default_rng(0),
         include=np.concatenate([np.array([space.encode(space.largest()), space.encode(space.smallest())]), uniform]),
