@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from instatune_deploy.tasks.image_rows import read_images
 from instatune_deploy.tasks.images import ImageSource, Unreadable, check_image
 from instatune_deploy.tasks.splits import labelled_splits
 from instatune_deploy.tasks.tables import Split
+from instatune_deploy.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,23 +46,27 @@ def load_images(settings: DataSettings) -> ImageData:
     """Read, check, label and split the images that ``settings`` describe; the same images and settings give equal ``ImageData``.
 
     Every image is decoded once to see that it can be; those that cannot are left out before the split. ``BadInput`` when they
-    are many; splits are as in `splits.labelled_splits`.
+    are many, or all of a class that is to be learned; splits are as in `splits.labelled_splits`.
     """
     found = read_images(settings)
     rows: dict[str, list[tuple[ImageSource, str]]] = {}
     labels: dict[str, pd.Series] = {}
-    warnings: list[str] = []
+    unreadable: list[Unreadable] = []
     for split, (sources, column) in found.items():
         checked = _check(sources, [f"{split}: row {row}" for row in column.index])
-        bad = [str(sha256) for sha256 in checked if isinstance(sha256, Unreadable)]
+        bad = [sha256 for sha256 in checked if isinstance(sha256, Unreadable)]
         if len(bad) == len(sources):
-            raise BadInput(f"data: {split}: not one of {len(sources)} images can be read: {_some(bad)}")
-        warnings += bad
+            raise BadInput(f"data: {split}: not one of {counted(len(sources), 'image')} can be read: {_some(bad)}")
+        if split in ("train", "all"):
+            _check_classes(checked, column, split)
+        unreadable += bad
         rows[split] = [(source, sha256) for source, sha256 in zip(sources, checked, strict=True) if isinstance(sha256, str)]
         labels[split] = column[[isinstance(sha256, str) for sha256 in checked]]
     total = sum(len(sources) for sources, _ in found.values())
-    if len(warnings) > max(FEW_UNREADABLE, UNREADABLE_SHARE * total):
-        raise BadInput(f"data: {len(warnings)} of {total} images cannot be read: {_some(warnings)}")
+    most = max(FEW_UNREADABLE, int(UNREADABLE_SHARE * total))
+    if len(unreadable) > most:
+        many = f"{len(unreadable)} of {counted(total, 'image')} cannot be read, and no more than {most} are left out"
+        raise BadInput(f"data: {many}: {_some(unreadable)}")
     splits = labelled_splits(rows, labels, settings)
     key = digest(
         {
@@ -71,7 +76,18 @@ def load_images(settings: DataSettings) -> ImageData:
         }
     )
     images = {split: [source for source, _ in kept] for split, kept in splits.rows.items()}
-    return ImageData(images, splits.labels, splits.label_names, key, len(warnings), warnings)
+    return ImageData(images, splits.labels, splits.label_names, key, len(unreadable), [str(error) for error in unreadable])
+
+
+def _check_classes(checked: Sequence[str | Unreadable], column: pd.Series, split: str) -> None:
+    """``BadInput`` for a class that no image is left of: it would be forgotten without a word."""
+    by_label: dict[Any, list[str | Unreadable]] = {}
+    for label, sha256 in zip(column, checked, strict=True):
+        by_label.setdefault(label, []).append(sha256)
+    for label, found in by_label.items():
+        bad = [sha256 for sha256 in found if isinstance(sha256, Unreadable)]
+        if len(bad) == len(found):
+            raise BadInput(f"data: {split}: not one of {counted(len(bad), 'image')} of '{label}' can be read: {_some(bad)}")
 
 
 def _check(sources: Sequence[ImageSource], names: Sequence[str]) -> list[str | Unreadable]:
@@ -87,5 +103,9 @@ def _check(sources: Sequence[ImageSource], names: Sequence[str]) -> list[str | U
         return list(threads.map(check, sources, names))
 
 
-def _some(lines: Sequence[str]) -> str:
-    return "; ".join(lines[:3]) + ("; ..." if len(lines) > 3 else "")
+def _some(bad: Sequence[Unreadable]) -> str:
+    """The first three, what is wrong with several of them said once."""
+    names: dict[str, list[str]] = {}
+    for error in bad[:3]:
+        names.setdefault(error.why, []).append(error.name)
+    return "; ".join(f"{', '.join(some)}: {why}" for why, some in names.items()) + ("; ..." if len(bad) > 3 else "")

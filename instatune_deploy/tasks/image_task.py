@@ -21,6 +21,7 @@ from instatune_deploy.tasks.image_processing import Preprocessing
 from instatune_deploy.tasks.images import open_image
 from instatune_deploy.tasks.metrics import TOP
 from instatune_deploy.tasks.tables import SPLITS, Split
+from instatune_deploy.words import counted
 
 INPUT = "pixel_values"
 SAMPLES = "samples"
@@ -91,8 +92,9 @@ class ImageTask(OfData):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """See `Task`: images that were left out."""
-        return self.data.warnings
+        """See `Task`: images that were left out, counted and each by its name."""
+        left_out = self.data.left_out
+        return [f"{counted(left_out, 'image')} left out, as unreadable:", *self.data.warnings] if left_out else []
 
     def rows_key(self, split: Split) -> str:
         """See `Task`."""

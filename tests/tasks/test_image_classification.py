@@ -93,9 +93,32 @@ def test_a_few_that_cannot_be_read_are_left_out_and_named(tmp_path):
 
 
 def test_many_that_cannot_be_read_are_a_mistake(tmp_path):
-    with pytest.raises(BadInput, match=r"data: 11 of 30 images cannot be read: .*0000\.png: .*; .*; .*; \.\.\.$") as caught:
+    said = r"data: 11 of 30 images cannot be read, and no more than 10 are left out: .*0000\.png"
+    with pytest.raises(BadInput, match=said + r".*; \.\.\.$") as caught:
         load(fill(tmp_path, 30, bad=11))
     assert caught.value.message.count(".png") == 3
+
+
+def test_what_is_wrong_with_several_is_said_once(tmp_path):
+    fill(tmp_path, 30)
+    names = [str(tmp_path / "even" / f"{number:04}.png") for number in range(0, 24, 2)]
+    for name in names:
+        Path(name).write_text("no picture")
+    with pytest.raises(BadInput) as caught:
+        load(tmp_path)
+    first = ", ".join(names[:3])
+    assert f": {first}: is no image of a known kind (" in caught.value.message
+    assert caught.value.message.endswith("); ...")
+
+
+def test_a_class_that_no_image_is_left_of(tmp_path):
+    """Few enough to be left out, and then nobody would be told of the class."""
+    fill(tmp_path, 30)
+    (tmp_path / "none").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "none" / name).write_text("no picture")
+    with pytest.raises(BadInput, match=r"^data: all: not one of 2 images of 'none' can be read: .*a\.png, .*b\.png: is no image"):
+        load(tmp_path)
 
 
 def test_rows_of_tables_are_named_by_their_number(tmp_path):
@@ -111,7 +134,7 @@ def test_rows_of_tables_are_named_by_their_number(tmp_path):
 
 
 def test_not_one_that_can_be_read(tmp_path):
-    with pytest.raises(BadInput, match=r"data: all: not one of 8 images can be read: .*0000\.png: "):
+    with pytest.raises(BadInput, match=r"data: all: not one of 8 images can be read: .*0000\.png, "):
         load(fill(tmp_path, 8, bad=8))
 
 

@@ -72,6 +72,15 @@ def test_of_five_labels_one_of_five_guesses_is_always_right(photos: Path, labels
     assert task(photos, labels=names[:labels]).has_top5 is has
 
 
+def test_what_is_left_out_is_counted_and_named(photos: Path) -> None:
+    assert task(photos).warnings == []
+    bad = photos / "train" / "cat" / "0.png"
+    bad.write_text("no picture")
+    first, second = task(photos).warnings
+    assert first == "1 image left out, as unreadable:"
+    assert second.startswith(f"{bad}: is no image")
+
+
 def test_every_row_once_in_batches_and_one_by_one(photos: Path) -> None:
     made = task(photos)
     whole = made.arrays("test", 16)["pixel_values"]
