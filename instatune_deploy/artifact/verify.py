@@ -77,9 +77,14 @@ def _check_device(manifest: Manifest, device: Device) -> Check:
         runs = "; ".join(map(str, device.runs))
         return Check("device", False, f"'{device.name}' runs {runs}, and the artifact is of {deployment.run}{made_for}")
     its, has = f"batch {device.batch_size}", f"batch {deployment.batch_size}"
-    pixels = next((shape[2:] for shape in manifest.input_shapes.values() if len(shape) == 4), None)
-    if pixels is not None:  # a profile says nothing of the size of images: theirs is the network's own
-        differs, has = its != has, f"{has}, {pixels[0]} x {pixels[1]} px"
+    name, shape = max(manifest.input_shapes.items(), key=lambda item: len(item[1]))
+    if len(shape) == 4:  # of images; where a profile says no size of them, theirs is the network's own
+        whole, most = manifest.input_types.get(name) == "uint8", device.settings.image_size
+        height, width = shape[1:3] if whole else shape[2:]
+        # what a graph with its preprocessing inside takes says nothing of the network's size, which is known if it was searched
+        size = deployment.architecture.image_size or (0 if whole else max(height, width))
+        differs = its != has or (most is not None and size > most)
+        its, has = its if most is None else f"{its}, {most} x {most} px", f"{has}, {height} x {width} px"
     else:  # rows that are never longer than a device's shape have a shape of their own
         differs = its != has or deployment.sequence_length > device.sequence_length
         its, has = f"{its}, {device.sequence_length} tokens", f"{has}, {deployment.sequence_length} tokens"

@@ -26,6 +26,7 @@ from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.profile import Device, resolve
 from instatune_deploy.digests import file_sha256
 from instatune_deploy.errors import BadInput, TooNoisy, VerificationFailed
+from instatune_deploy.supernet.architecture import Architecture
 
 from .tiny import QUICK, FakeRemeasure, edit, make_artifact, reseal, tiny_deployment, tiny_manifest
 
@@ -95,6 +96,19 @@ def test_the_size_of_images_is_the_networks_own() -> None:
     assert _check_device(manifest, device(sequence_length=4)).ok
     said = _check_device(manifest, device(batch_size=2)).detail
     assert said == "'generic-cpu' has batch 2, and the artifact batch 1, 16 x 12 px"
+    assert _check_device(manifest, device(image_size=16)).ok  # it is given none that are larger
+    said = _check_device(manifest, device(image_size=12)).detail
+    assert said == "'generic-cpu' has batch 1, 12 x 12 px, and the artifact batch 1, 16 x 12 px"
+
+
+def test_images_of_a_graph_with_its_preprocessing_inside() -> None:
+    """What it takes says nothing of the network behind."""
+    taken = {"input_shapes": {"images": [1, 40, 60, 3]}, "input_types": {"images": "uint8"}, "sequence_length": 13}
+    assert _check_device(tiny_manifest(**taken), device(image_size=12)).ok
+    said = _check_device(tiny_manifest(**taken), device(batch_size=2)).detail
+    assert said == "'generic-cpu' has batch 2, and the artifact batch 1, 40 x 60 px"
+    searched = tiny_manifest(**taken, architecture=Architecture((0, 2), (2, 1), (16, 8), 16))
+    assert not _check_device(searched, device(image_size=12)).ok
 
 
 def test_a_device_measures_enough_runs_for_the_budgets_percentile(tmp_path: Path) -> None:
