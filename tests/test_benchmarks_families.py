@@ -120,14 +120,14 @@ def test_tiny_pictures_are_light_or_dark(tmp_path: Path) -> None:
 def test_figures_of_images_and_texts_of_one_hidden_size_are_kept_apart(work: Path) -> None:
     texts, images = (kind_of(Latencies(work / "quick", quick=True, family=family).made) for family in FAMILIES.values())
     assert texts == "32"
-    assert images == "vit-5-64"  # 2 x 2 patches and the class token
+    assert images == "vit-10-64"  # 3 x 3 patches and the class token
 
 
 def test_a_row_is_as_large_as_those_that_were_trained_on(work: Path) -> None:
     made = Latencies(work / "quick", quick=True, family=VIT).made
-    assert made.example["pixel_values"].shape == (1, 3, 32, 32)
+    assert made.example["pixel_values"].shape == (1, 3, 48, 48)
     shape = made.network.shape
-    assert made.macs(shape.full()) == shape.macs_of(shape.full(), 5)
+    assert made.macs(shape.full()) == shape.macs_of(shape.full(), 10)
 
 
 @pytest.mark.parametrize("name", ["cost", "sharing", "macs"])
@@ -142,7 +142,7 @@ def test_a_smoke_run_of_fine_tuning(name: str, work: Path, tmp_path: Path) -> No
     assert found["name"] == f"vit-{name}"
     assert keys[name] <= set(found["summary"])
     assert found["settings"]["subjects"] == ["tiny-images"]
-    assert found["settings"]["latency"].endswith("5 tokens")
+    assert found["settings"]["latency"].endswith(" 10 tokens")
 
 
 def test_latencies_can_be_measured_before(work: Path) -> None:
@@ -176,8 +176,8 @@ def test_a_pool_of_images_is_measured_at_their_size(work: Path) -> None:
     with open_store(folder, None, create=True) as store, closing(Laboratory(store, scratch=folder)) as laboratory:
         bench = pool.bench_of(folder, laboratory, Terminal(), tiny)
         full = bench.supernet.shape.full()
-        assert (bench.device.sequence_length, bench.device.image_size) == (5, 32)
-        assert bench.example(full)["pixel_values"].shape == (1, 3, 32, 32)
+        assert (bench.device.sequence_length, bench.device.image_size) == (10, 48)
+        assert bench.example(full)["pixel_values"].shape == (1, 3, 48, 48)
         runs = bench.device.runs
         assert bench.accuracy(full, runs[0], "validation") == bench.accuracy(full, runs[1], "validation")
 

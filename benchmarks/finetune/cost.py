@@ -82,14 +82,13 @@ def _timed(inputs: PipelineInputs, ways: Sequence[Way], seed: int, steps: int, s
     from instatune_deploy.finetune.ordinary import OrdinaryTrainer
     from instatune_deploy.finetune.trainer import PipelineTrainer
     from instatune_deploy.finetune.training import Training
-    from instatune_deploy.pipeline.training import computes_in_bf16
-    from instatune_deploy.supernet.load import load_pretrained
+    from instatune_deploy.pipeline.training import computes_in_bf16, load_model
 
     rows = inputs.task.training_rows(seed)
     # checkpoints are no part of a step
     always = {"max_steps": steps, "checkpoint_steps": steps + 1, "full_epochs": 0.0, "teacher": None}
     settings = inputs.settings.finetune.model_copy(update=always)
-    pretrained = load_pretrained(inputs.model_folder, inputs.task.label_names, seed)
+    pretrained = load_model(inputs, seed)
 
     def train(way: Way, watch: StepTimes) -> None:
         kind, dropout = way

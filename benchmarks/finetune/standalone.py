@@ -17,10 +17,9 @@ from instatune_deploy.finetune.ordering import batches_for_importance, ordering_
 from instatune_deploy.finetune.ordinary import finetune_ordinary
 from instatune_deploy.pipeline.inputs import PipelineInputs
 from instatune_deploy.pipeline.teacher import teacher_of, train_teacher
-from instatune_deploy.pipeline.training import computes_in_bf16, save_model, steps_of
+from instatune_deploy.pipeline.training import computes_in_bf16, load_model, save_model, steps_of
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.importance import corrected, order_by_importance
-from instatune_deploy.supernet.load import load_pretrained
 from instatune_deploy.supernet.network import SuperNetwork
 from instatune_deploy.terminal import Terminal
 
@@ -29,7 +28,7 @@ Rows = Sequence[dict[str, Any]]
 
 def full_first(inputs: PipelineInputs, seed: int, folder: Path) -> Path:
     """The checkpoint of the full network, fine-tuned for the first phase only."""
-    model = load_pretrained(inputs.model_folder, inputs.task.label_names, seed)
+    model = load_model(inputs, seed)
     first, _ = phase_rows(inputs, seed)
     if first:
         _finetune(model, inputs, first, seed, folder, one_phase=True)
@@ -46,7 +45,7 @@ def finetuned_alone(training: Training, inputs: PipelineInputs, workshop: Worksh
         model = network.extract(architecture)
     else:
         assert training.architecture is not None
-        network = SuperNetwork(load_pretrained(begun, inputs.task.label_names, training.seed)).eval()
+        network = SuperNetwork(load_model(replace(inputs, model_folder=begun), training.seed)).eval()
         whole = training.architecture == network.shape.full()
         if whole and not continued and inputs.settings.finetune.dropout != "none":
             return _full(inputs, workshop.work, training.seed)
@@ -98,4 +97,4 @@ def _full(inputs: PipelineInputs, work: Path, seed: int) -> Any:
     teacher = teacher_of(taught, work, seed, computes_in_bf16())
     assert teacher is not None
     train_teacher(teacher, taught, seed, computes_in_bf16(), Terminal())
-    return load_pretrained(teacher.folder, inputs.task.label_names, seed)
+    return load_model(replace(inputs, model_folder=teacher.folder), seed)

@@ -66,7 +66,14 @@ def _tiny_images(work: Path) -> dict[str, Any]:
     return {
         "task": "image-classification",
         "model": {"reference": str(model)},
-        "data": {"reference": str(data), "format": "idx", "labels": ["dark", "light"], "split": {"validation": 24}},
+        # larger than the checkpoint's: its positions are interpolated, as those of a real one are
+        "data": {
+            "reference": str(data),
+            "format": "idx",
+            "labels": ["dark", "light"],
+            "split": {"validation": 24},
+            "image_size": 48,
+        },
         "space": SPACE,
         "finetune": TINY_FINETUNE,
     }

@@ -99,11 +99,11 @@ class Subject:
 
 def subject(settings: PipelineSettings | None = None) -> Subject:
     """A pipeline's model, not fine-tuned; the default one's when none is given."""
-    from instatune_deploy.supernet.load import load_pretrained
+    from instatune_deploy.pipeline.training import load_model
 
     settings = settings or TEXT.settings()
     inputs = load_inputs(settings)
-    network = SuperNetwork(load_pretrained(inputs.model_folder, inputs.task.label_names, seed=0)).eval()
+    network = SuperNetwork(load_model(inputs, seed=0)).eval()
     return Subject(inputs, network, SearchSpace.of(network.shape, settings.space))
 
 
