@@ -72,6 +72,15 @@ _filter_options = _all_of(
 )
 
 
+_embed_option = click.option(
+    "--embed-preprocessing",
+    metavar="[HEIGHTxWIDTH]",
+    is_flag=False,
+    flag_value="data",
+    help="Resizing and normalising are part of the graph, which takes images of this size, 8 bits a value (480x640); "
+    "without a value of that of the validation images, where they have one. It is part of what is measured.",
+)
+
 _device_options = _all_of(
     click.option(
         "--output",
@@ -97,14 +106,7 @@ _device_options = _all_of(
     click.option("--model-name", help="What it is called in the repository. Default: the device's name."),
     click.option("--dynamic-length", is_flag=True, help="The graph also takes other numbers of tokens (not promised for them)."),
     click.option("--dynamic-batch", is_flag=True, help="The graph also takes other numbers of rows (not promised for them)."),
-    click.option(
-        "--embed-preprocessing",
-        metavar="[HEIGHTxWIDTH]",
-        is_flag=False,
-        flag_value="data",
-        help="Resizing and normalising are part of the graph, which takes images of this size, 8 bits a value (480x640); "
-        "without a value of that of the validation images, where they have one. It is part of what is measured.",
-    ),
+    _embed_option,
     click.option("--archive", is_flag=True, help="Also write what was made as one zip file; the same files, the same bytes."),
     click.option("--store", metavar="FILE|URL", help="Where measurements are kept, instead of a file in --work."),
     click.option(
@@ -268,6 +270,7 @@ def doctor(work: Path, as_json: bool) -> None:
 
 @main.command()
 @_work_options
+@_embed_option
 @click.option("--device", required=True, help="Hardware profile of the device, which this host need not be.")
 @click.option(
     "--output", default="kits", show_default=True, type=click.Path(path_type=Path), help="Folder of kits, one a device."

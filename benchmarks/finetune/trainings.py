@@ -168,7 +168,10 @@ class Workshop:
         """Everything the result depends on, as the default recipe is now."""
         settings = training.settings(self.work)
         finetune = settings.finetune.model_dump(mode="json")
-        space = [settings.space.model_dump(mode="json"), SPACE_REVISION] if training.kind == "super-network" else None
+        said = settings.space.model_dump(mode="json")
+        if said["image_sizes"] is None:  # as before there were any
+            del said["image_sizes"]
+        space = [said, SPACE_REVISION] if training.kind == "super-network" else None
         if training.kind != "super-network":
             begins_full = FULL_FIRST in (training.kind, training.start)
             unknown = SUPERNETWORK_ONLY - ({"full_epochs"} if begins_full else set())

@@ -69,7 +69,7 @@ def main(output: Path, image_size: int | None) -> None:
     """Fetch, fold, compare, resize and write."""
     import onnx
 
-    from instatune_deploy.supernet.image_size import check_image_size
+    from instatune_deploy.image_size import check_image_size
     from instatune_deploy.supernet.positions import resized
     from instatune_deploy.tasks.packages import package_path
 

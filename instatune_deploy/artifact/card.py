@@ -94,6 +94,8 @@ def _facts(manifest: Manifest) -> dict[str, str]:
     budget = manifest.budget
     statistic = manifest.statistic
     times = baseline.latency_ms / latency.statistic_ms(statistic)
+    full_run = f"{baseline.runtime} {baseline.precision}"
+    at = "" if baseline.image_size is None else f" at {baseline.image_size} px"
     machine = f"{manifest.host.get('cpu_model') or 'unknown processor'}, {manifest.host.get('cores', '?')} cores"
     shapes = "; ".join(f"{name} {shape}" for name, shape in manifest.input_shapes.items())
     percentiles = ", ".join(f"{name} {latency.statistic_ms(name):.2f}" for name in SHARES)
@@ -103,7 +105,7 @@ def _facts(manifest: Manifest) -> dict[str, str]:
         "runs in": f"{manifest.deployment.run}",
         "latency": f"{percentiles} ms of one inference ({latency.count} runs, the slowest of three processes) on {machine}",
         "budget": budget.text if budget is not None else "none was asked for",
-        "full model": f"{baseline.latency_ms:.2f} ms ({statistic}) in {baseline.runtime} {baseline.precision}: {times:.1f} times",
+        "full model": f"{baseline.latency_ms:.2f} ms ({statistic}) in {full_run}{at}: {times:.1f} times",
         "accuracy": f"{manifest.accuracy.validation:.2%} on validation rows (full model {baseline.accuracy:.2%}){test}",
         "top-5 accuracy": ", ".join(f"{value:.2%} on {split} rows" for split, value in manifest.accuracy.top5.items()),
         "data": f"{manifest.data.reference}{rows}" if manifest.data is not None else "",

@@ -117,12 +117,16 @@ class Accuracy(Record):
 
 
 class Baseline(Record):
-    """The full model as most would ship it, in ONNX Runtime and fp32 where the device has that; validation rows."""
+    """The full model as most would ship it, in ONNX Runtime and fp32 where the device has that; validation rows.
+
+    image_size: pixels of the edge of its images, where architectures say that of theirs
+    """
 
     latency_ms: Milliseconds
     accuracy: Fraction
     runtime: RuntimeName
     precision: Precision
+    image_size: Count | None = None
 
 
 class Prediction(Record):

@@ -50,6 +50,8 @@ def load_teacher(teacher: str | Path | PreTrainedModel | SuperNetwork, network: 
         _check_labels(teacher.config, network.config, where)
         _check_type(teacher.config, network.config, where)
     shape = model_shape(teacher, family_of(teacher.config.model_type, where))
+    if shape.image_size != network.shape.image_size:
+        raise BadInput(f"{where}: for images of {shape.image_size} px, and the model is for {network.shape.image_size} px")
     for size in _SIZES:
         has, wanted = getattr(shape, size), getattr(network.shape, size)
         if has != wanted:

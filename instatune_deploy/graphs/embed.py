@@ -12,6 +12,7 @@ slower than the matrices.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def embedded(model: onnx.ModelProto, processing: Preprocessing, source: tuple[in
     return made
 
 
+@lru_cache(maxsize=16)
 def passes(processing: Preprocessing, source: tuple[int, int]) -> list[tuple[int, Matrix]]:
     """What ``processing`` does to images of ``source`` (height, width), in its order: the axis, `ROWS` or `COLUMNS`, and a matrix
     (before, after) in units of 2^-22. An axis that stays as it is is not among them."""

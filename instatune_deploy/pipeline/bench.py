@@ -221,7 +221,7 @@ class Bench:
 
     def _found(self, architecture: Architecture, run: Run) -> Measurement | None:
         """What the store knows, on the host's nominal speed of today."""
-        deployment = self.device.deployment(architecture, run)
+        deployment = self.on(architecture).deployment(architecture, run)
         key = key_of(deployment, self.device, self.graph_hash(architecture, run))
         if self.laboratory.again and key not in self.laboratory.measured_again:
             return None
@@ -259,6 +259,8 @@ class Bench:
         """What computed an accuracy; threads make no difference to it."""
         how = [f"{run.runtime} {version_for(run)} {run.provider} {run.precision}", self.on(architecture).size_text]
         how.append(f"rows {self._rows_keys[split]}")
+        if self.inputs.embedding is not None:
+            how.append(f"images {'x'.join(map(str, self.inputs.embedding.source))}")
         if self._variant(run).quantised is not None:
             how += [f"nncf {version('nncf')}", "narrow" if narrow_weights(self.device.host) else "wide"]
         if run.precision == "int8-dynamic":  # activations are quantised over the whole batch
@@ -276,9 +278,13 @@ class Bench:
         graph = self._carved(template, architecture, run).model().SerializeToString()
         # the more the quicker, where the runtime takes any number
         threads = self.device.host.cores if run.runtime == "onnxruntime" else run.threads
+        embedding, size = self.inputs.embedding, self.on(architecture).size
         with opened(graph, run._replace(threads=threads)) as session:
-            if open_shapes:
-                logits = in_batches(session, self.task.batches(split, self.on(architecture).size, EVALUATION_BATCH))
+            if embedding is not None:  # of images as they come before the graph, which need not be those of the data
+                rows = of_one_size(embedding.as_pixels, split, size, EVALUATION_BATCH if open_shapes else self.device.batch_size)
+                logits = in_batches(session, rows)
+            elif open_shapes:
+                logits = in_batches(session, self.task.batches(split, size, EVALUATION_BATCH))
             else:
                 logits = self._logits(self.task, architecture, session, split)
         return accuracy(logits, self.task.labels[split])

@@ -87,12 +87,38 @@ class Embedding:
         pictures = [Image.fromarray(image) for image in arrays[IMAGES]]
         return {INPUT: self._images(size).processing.batch(pictures)}
 
+    @property
+    def as_pixels(self) -> AsPixels:
+        """The same rows as the network itself takes them in: what its accuracy is the accuracy on."""
+        return AsPixels(self)
+
+    def other_sizes(self) -> int:
+        """How many of the validation images are not of the source's size, and are resized to it before the graph."""
+        images = (open_image(item) for item in self.task.data.images["validation"])
+        return sum((image.height, image.width) != self.source for image in images)
+
     def described(self, size: int) -> dict[str, Any]:
         """As `Task.described`."""
         return self._images(size).described([IMAGES])
 
     def _images(self, size: int) -> EmbeddedImages:
         return EmbeddedImages(self.task.processing_at(size), self.source)
+
+
+@dataclass(frozen=True)
+class AsPixels:
+    """Rows of images that went through the source's size, for graphs without the preprocessing."""
+
+    embedding: Embedding
+
+    @property
+    def counts(self) -> dict[Split, int]:
+        """See `Task`."""
+        return self.embedding.counts
+
+    def arrays(self, split: Split, size: int, rows: Sequence[int] | None = None) -> Arrays:
+        """As `Task.arrays`: (rows, 3, size, size) float32."""
+        return self.embedding.pixels(self.embedding.arrays(split, size, rows), size)
 
 
 def _one_size(task: ImageTask) -> Source:

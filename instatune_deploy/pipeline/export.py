@@ -339,6 +339,7 @@ def _manifest(
             accuracy=baseline.accuracy,
             runtime=baseline.run.runtime,  # type: ignore[arg-type]
             precision=baseline.run.precision,  # type: ignore[arg-type]
+            image_size=baseline.architecture.image_size,
         ),
         predicted=promised and manifests.Prediction(latency_ms=promised.latency_ms, accuracy=promised.accuracy),
         predictors=manifests.Predictors(

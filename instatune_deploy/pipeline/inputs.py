@@ -72,6 +72,18 @@ class PipelineInputs:
             raise BadInput(f"hardware profile '{device.name}': {error.message}") from error
         return self.sized(device, size)
 
+    def size_note(self, device: Device) -> str | None:
+        """A line where the images of a device are not of a size that is trained on; ``BadInput`` as in `on`."""
+        size, asked = self.on(device).size, device.settings.image_size
+        if self.task.unit != PIXELS or asked is None:
+            return None
+        profile = f"hardware profile '{device.name}'"
+        if asked > size:
+            return f"{profile}: image_size {asked} is more than the {size} px that are trained on; {size} it is"
+        if size != self.task.largest and size not in (self.settings.space.image_sizes or []):
+            return f"{profile}: images of {size} px are not trained on; space.image_sizes: [{size}] does it, in another training"
+        return None
+
     def sized(self, device: Device, size: int) -> Device:
         """The device with inputs of a size, in the task's own unit."""
         pixels = size if self.task.unit == PIXELS else None

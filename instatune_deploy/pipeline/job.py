@@ -180,8 +180,8 @@ class Job:
             )
         )
 
-    def prepare(self) -> tuple[PipelineInputs, Supernet]:
-        """Stages supernet and finetune, and what they leave behind."""
+    def prepare(self, elsewhere: tuple[Device, ...] = ()) -> tuple[PipelineInputs, Supernet]:
+        """Stages supernet and finetune, and what they leave behind. elsewhere: devices beside those of the targets"""
         self.terminal.stage(f"model {self.settings.model.reference}")
         inputs = load_inputs(self.settings, self.work)
         if closed := [axis for axis in self.handover.opened if axis not in inputs.task.axes]:
@@ -190,11 +190,14 @@ class Job:
             inputs = replace(inputs, embedding=Embedding.of(self.handover.source, inputs.task))
         counts = ", ".join(f"{count} {split}" for split, count in inputs.task.counts.items())
         self.terminal.result(f"data {self.settings.data.reference}: {counts} rows; labels {', '.join(inputs.task.label_names)}")
-        for device in self.devices:
-            inputs.on(device)  # what a profile says of inputs is refused before a training, not after it
+        # what a profile says of inputs is refused before a training, not after it
+        for text in dict.fromkeys(said for device in (*self.devices, *elsewhere) if (said := inputs.size_note(device))):
+            self.terminal.result(text)
         if inputs.embedding is not None:
             height, width = inputs.embedding.source
-            self.terminal.result(f"the preprocessing is part of the graph, which takes images of {height} x {width} px")
+            others, of = inputs.embedding.other_sizes(), inputs.task.counts["validation"]
+            resized = f"; {others} of {of} validation images have another size and are resized to it first" if others else ""
+            self.terminal.result(f"the preprocessing is part of the graph, which takes images of {height} x {width} px{resized}")
         for warning in inputs.task.warnings:
             self.terminal.result(warning)
         if inputs.vocabulary is not None:

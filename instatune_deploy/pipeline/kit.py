@@ -66,8 +66,9 @@ def make_kit(job: Job, profile: ProfileSettings, output: Path, architectures: in
 
     The plan is kept in the work folder: that is how `devices.imports` knows what it asked for.
     """
-    inputs, supernet = job.prepare()
-    device = inputs.on(elsewhere(profile))
+    there = elsewhere(profile)
+    inputs, supernet = job.prepare((there,))
+    device = inputs.on(there)
     with (
         tempfile.TemporaryDirectory(dir=job.work, prefix=".kit.") as scratch,
         # nothing is measured here: a bench only wants to have one
@@ -125,7 +126,8 @@ def _write_files(bench: Bench, wanted: list[tuple[Architecture, Run]], folder: P
                 written[graph_hash] = f"{GRAPHS}/{name}", packed.add(name, carved), carved.size_bytes
             name, sha256, size_bytes = written[graph_hash]
             deployment = bench.on(architecture).deployment(architecture, run).to_json()
-            examples.setdefault(inputs_name(deployment), _packed(bench.example(architecture)))
+            if (name_of_inputs := inputs_name(deployment)) not in examples:
+                examples[name_of_inputs] = _packed(bench.example(architecture))
             items.append(Item(name, graph_hash, sha256, size_bytes, deployment))
             advance(number, "")
     shared = {**examples, REFERENCE: reference_graph()}

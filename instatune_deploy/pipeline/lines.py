@@ -63,8 +63,11 @@ class Lines:
 
 
 def _parts(space: SearchSpace, shape: ModelShape, genotypes: np.ndarray) -> np.ndarray:
-    """What a graph is made of, (n, 5): parameters, attentions, MLPs and layers, in numbers of about the same size."""
+    """What a graph is made of, (n, 5): parameters, attentions, MLPs and layers, in numbers of about the same size. Where images
+    have several sizes, (n, 6): their tokens too, which memory grows with."""
     heads, widths = space.sizes(genotypes)
     parameters = space.parameters(genotypes, shape) / shape.parameters_of(shape.full())
     counts = [(heads > 0).sum(axis=1), (widths > 0).sum(axis=1), present(heads, widths).sum(axis=1)]
-    return np.column_stack([np.ones(len(genotypes)), parameters, *counts])
+    edges = space.edges(genotypes) if len(space.image_sizes) > 1 else None
+    tokens = [] if edges is None else [shape.tokens_of(edges) / shape.tokens_of(np.array(space.image_sizes[-1]))]
+    return np.column_stack([np.ones(len(genotypes)), parameters, *counts, *tokens])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from instatune_deploy.budget import Budget
-from instatune_deploy.config import ObjectiveName, SearchSettings, Statistic
+from instatune_deploy.config import ObjectiveName, ProfileSettings, SearchSettings, Statistic
 from instatune_deploy.devices.profile import Device
 from instatune_deploy.devices.runs import Run
 from instatune_deploy.devices.space import DeploymentSpace
@@ -276,7 +277,7 @@ class Searcher:
         return digest(
             {
                 "supernet": self.bench.supernet.key,
-                "profile": device.settings.model_dump(exclude={"description", "tried_on"}),
+                "profile": _profile(device.settings),
                 "host": device.host.fingerprint,
                 "tokens": device.sequence_length,
                 "runs": device.runs,
@@ -288,3 +289,9 @@ class Searcher:
                 **({} if embedding is None else {"embedding": embedding.key(device.size)}),
             }
         )[:16]
+
+
+def _profile(settings: ProfileSettings) -> dict[str, Any]:
+    """What of a hardware profile a search depends on. A size of images that is not said is left out: searches of before stay."""
+    said = settings.model_dump(exclude={"description", "tried_on"})
+    return {name: value for name, value in said.items() if name != "image_size" or value is not None}

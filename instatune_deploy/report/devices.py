@@ -42,7 +42,8 @@ def _block(profile: ProfileSettings, host: Host) -> tuple[bool, list[str]]:
         every = sum(len(names) for _, names in left_out) == len(profile.runs)
         why = [] if every else [error.message.partition(" by this host: ")[2] or error.message]
         return False, _labelled("not here", [*why, *map(_said, left_out)])
-    how = f"batch {device.batch_size}, {device.sequence_length} tokens, budgets mean {device.statistic}"
+    edge = "" if profile.image_size is None else f", images of {profile.image_size} px"
+    how = f"batch {device.batch_size}, {device.sequence_length} tokens{edge}, budgets mean {device.statistic}"
     return True, [
         *_labelled("runs here", list(map(str, device.runs))),
         *_labelled("left out", list(map(_said, left_out))),

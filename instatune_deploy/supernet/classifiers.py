@@ -31,7 +31,8 @@ def classifier_of(folder: Path, config: Any) -> Classifier | None:
         try:
             with safe_open(path, "np") as tensors:
                 for name in sorted({*KEPT, *OTHERS}.intersection(tensors.keys())):
-                    labels, inputs = tensors.get_slice(name).get_shape()
+                    labels, *others = tensors.get_slice(name).get_shape()
+                    inputs = others[0] if len(others) == 1 else None
                     # DINOv2's takes in the mean of the patches, too
                     return Classifier(labels, name in KEPT and inputs == config.hidden_size)
         except (OSError, ValueError, SafetensorError) as error:

@@ -12,12 +12,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from instatune_deploy.errors import BadInput
+from instatune_deploy.image_size import check_image_size
 from instatune_deploy.supernet.architecture import Architecture
 from instatune_deploy.supernet.elastic import ElasticAttention, ElasticLayers, ElasticLinear
 from instatune_deploy.supernet.elastic_images import ElasticEmbeddings
 from instatune_deploy.supernet.families import family_of
 from instatune_deploy.supernet.families.base import Family
-from instatune_deploy.supernet.image_size import check_image_size
 from instatune_deploy.supernet.positions import resized, square
 from instatune_deploy.supernet.shape import ModelShape
 

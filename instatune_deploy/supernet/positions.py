@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from instatune_deploy.image_size import check_image_size
 from instatune_deploy.supernet.families import family_of
-from instatune_deploy.supernet.image_size import check_image_size
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ import numpy as np
 
 from instatune_deploy.config import SpaceSettings
 from instatune_deploy.errors import BadInput
+from instatune_deploy.image_size import check_image_size
 from instatune_deploy.supernet.architecture import Architecture
-from instatune_deploy.supernet.image_size import check_image_size
 from instatune_deploy.supernet.presets import preset_for
 from instatune_deploy.supernet.shape import ModelShape, present
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 
 from instatune_deploy.config import DataSettings
 from instatune_deploy.digests import digest
 from instatune_deploy.errors import BadInput
+from instatune_deploy.image_size import check_image_size
 from instatune_deploy.tasks.augmentation import Level, augment
 from instatune_deploy.tasks.base import PIXELS, Arrays, OfData
 from instatune_deploy.tasks.image_classification import ImageData, load_images
@@ -98,7 +100,7 @@ class ImageTask(OfData):
 
     def rows_key(self, split: Split) -> str:
         """See `Task`."""
-        return digest([self.data.key, split, self.processing.to_json()])
+        return digest([self.data.key, split, self.processing.to_json(), PIL.__version__])
 
     def trained_on(self) -> dict[str, Any]:
         """See `Task`."""
@@ -106,9 +108,10 @@ class ImageTask(OfData):
 
     def size_on(self, sequence_length: int, image_size: int | None = None) -> int:
         """See `Task`: the size that was trained on where a profile says no smaller one, whatever it says of texts."""
-        if image_size is not None and image_size % self.patch:
-            raise BadInput(f"image_size: {image_size} px are {_no_multiple(image_size, self.patch)}")
-        return self.largest if image_size is None else min(image_size, self.largest)
+        if image_size is None:
+            return self.largest
+        check_image_size(image_size, (self.patch, self.patch), "image_size")
+        return min(image_size, self.largest)
 
     def tokens(self, size: int) -> int:
         """See `Task`."""
@@ -117,8 +120,9 @@ class ImageTask(OfData):
     def arrays(self, split: Split, size: int, rows: Sequence[int] | None = None) -> Arrays:
         """See `Task`: (rows, 3, size, size) float32."""
         indices = range(self.counts[split]) if rows is None else rows
+        kept = sum(values.nbytes for values in self._kept.values()) if (split, size) not in self._kept else 0
         # of the training rows a few are asked for, to calibrate on
-        if split == "train" or 3 * 4 * size * size * self.counts[split] > KEPT_BYTES:
+        if split == "train" or kept + 3 * 4 * size * size * self.counts[split] > KEPT_BYTES:
             return {INPUT: self._pixels(split, size, indices)}
         if (split, size) not in self._kept:
             self._kept[split, size] = self._pixels(split, size, range(self.counts[split]))
@@ -183,8 +187,7 @@ def load_image_task(settings: DataSettings, folder: Path, config: Any, positions
         raise BadInput(
             f"{folder}: preprocessor_config.json makes images of {found} px, which are no squares; set data.image_size"
         )
-    if size % patch:
-        raise BadInput(f"data.image_size: {size} px are {_no_multiple(size, patch)}")
+    check_image_size(size, (patch, patch), "data.image_size")
 
     def tokens_of(edge: int) -> int:
         sized = copy.copy(config)
@@ -192,11 +195,6 @@ def load_image_task(settings: DataSettings, folder: Path, config: Any, positions
         return positions(sized)
 
     return ImageTask(load_images(settings), processing, size, settings.augmentation, patch, tokens_of)
-
-
-def _no_multiple(size: int, patch: int) -> str:
-    near = max(patch, size // patch * patch)
-    return f"no multiple of the model's patch of {patch}; {near} or {near + patch} are"
 
 
 def _edge(value: Any, name: str, folder: Path) -> int:

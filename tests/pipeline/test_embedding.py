@@ -162,11 +162,25 @@ def test_it_is_really_measured(bench: Bench) -> None:
     assert bench.latency(SMALL, FP32).key == measured.key
 
 
-def test_accuracy_is_still_that_of_the_network(bench: Bench) -> None:
+@pytest.mark.parametrize("run", [FP32, OPENVINO, INT8])
+def test_accuracy_is_that_on_the_images_that_come_before_the_graph(bench: Bench, run: Run) -> None:
+    """Of another size than the data's they are resized first: what is searched is what ships."""
+    embedding = bench.inputs.embedding
+    assert embedding is not None
+    labels = bench.task.labels["validation"]
+    assert embedding.other_sizes() == len(labels)
+    with closing(open_session(bench.finished_graph(SMALL, run).SerializeToString(), *run)) as session:
+        found = bench.logits(SMALL, session, "validation")
+    exact = run != INT8  # calibrated afresh
+    assert bench.accuracy(SMALL, run, "validation") == pytest.approx(
+        (found.argmax(axis=1) == labels).mean(), abs=0 if exact else 0.1
+    )
     without = replace(bench, inputs=replace(bench.inputs, embedding=None))
-    for run in (FP32, INT8):
-        assert bench.accuracy(SMALL, run, "validation") == without.accuracy(SMALL, run, "validation")
-        assert bench.graph_hash(SMALL, run) != without.graph_hash(SMALL, run)
+    assert bench.graph_hash(SMALL, run) != without.graph_hash(SMALL, run)
+    own = replace(bench, inputs=replace(bench.inputs, embedding=Embedding.of(PHOTOS, bench.task)))
+    assert own.inputs.embedding.other_sizes() == 0
+    assert own.accuracy(SMALL, run, "validation") == without.accuracy(SMALL, run, "validation")
+    assert len({each._how(SMALL, run, "validation") for each in (bench, without, own)}) == 3
 
 
 def test_of_texts_it_is_one_clear_line(place: Place) -> None:

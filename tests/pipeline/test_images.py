@@ -197,6 +197,12 @@ def test_the_size_of_the_images_is_searched_like_the_rest(seen: Place, monkeypat
     assert verify(place.artifact, place.fake.verify_again).ok
     measured = {deployment.architecture.image_size for deployment in place.fake.measured}
     assert measured == {4, 8, 12}
+    # another budget finds again what was measured for this one, of all sizes
+    before = set(place.fake.measured)
+    place.fake.measured.clear()
+    place.job("2.5ms").run()
+    assert not before.intersection(place.fake.measured)
+    assert "48 deployments" not in place.said
 
 
 def test_a_kit_has_inputs_of_every_size(seen: Place, tmp_path: Path) -> None:
@@ -230,6 +236,12 @@ def test_a_profile_may_say_the_size(seen: Place, monkeypatch: pytest.MonkeyPatch
     manifest = read_manifest(place.artifact)
     assert manifest.input_shapes == {"pixel_values": [1, 3, 8, 8]}
     assert {deployment.architecture.image_size for deployment in place.fake.measured} == {8}
+    assert manifest.baseline.image_size == 8
+    assert "at 8 px" in (place.artifact / "README.md").read_text(encoding="utf-8")
+    assert "hardware profile 'small-eyes': images of 8 px are not trained on; space.image_sizes: [8] does it" in place.said
+    place.more = "image_size: 16\n"
+    place.job("9ms").run()
+    assert "hardware profile 'small-eyes': image_size 16 is more than the 12 px that are trained on; 12 it is" in place.said
     place.more = "image_size: 9\n"
     with pytest.raises(
         BadInput, match="hardware profile 'small-eyes': image_size: 9 px are no multiple of the model's patch of 4"
@@ -243,7 +255,7 @@ def test_a_profile_may_say_the_size(seen: Place, monkeypatch: pytest.MonkeyPatch
         ("image-classification", "text-classification", "data.image_size is for image-classification"),
         ("image_size: 12", "max_length: 12", "data.max_length is for text-classification"),
         ("image_size: 12", "format: csv", "data.format: no 'csv' for image-classification; there are folder, idx, parquet"),
-        ("image_size: 12", "image_size: 13", "data.image_size: 13 px are no multiple of the model's patch of 4; 12 or 16 are"),
+        ("image_size: 12", "image_size: 13", "data.image_size: 13 px are no multiple of the model's patch of 4 px; 12 or 16 are"),
         ("augmentation: flip", "image: [a]", "data.image"),
         ("  image_size: 12", "model:\n  trim_vocabulary: true", "model"),
     ],

@@ -52,7 +52,7 @@ def test_what_a_pipeline_asks_for(photos: Path) -> None:
 def test_sizes_smaller_than_those_of_the_training(photos: Path) -> None:
     made = task(photos, image_size=16)
     assert [made.size_on(128, said) for said in (None, 8, 16, 32)] == [16, 8, 16, 16]
-    with pytest.raises(BadInput, match="image_size: 10 px are no multiple of the model's patch of 4; 8 or 12 are"):
+    with pytest.raises(BadInput, match="image_size: 10 px are no multiple of the model's patch of 4 px; 8 or 12 are"):
         made.size_on(128, 10)
     # prepared from the image itself, not from what was prepared before
     np.testing.assert_array_equal(
@@ -133,7 +133,7 @@ def test_samples_are_images_to_look_at(photos: Path, tmp_path: Path) -> None:
     [
         ({"image_size": 18}, {}, r"config.json: image_size 18 is no multiple of patch_size 4$"),
         ({"image_size": [16, 12]}, {}, r"config.json: image_size \[16, 12\] is no square"),
-        ({}, {"image_size": 10}, r"^data.image_size: 10 px are no multiple of the model's patch of 4; 8 or 12 are$"),
+        ({}, {"image_size": 10}, r"^data.image_size: 10 px are no multiple of the model's patch of 4 px; 8 or 12 are$"),
     ],
 )
 def test_sizes_that_do_not_fit(photos: Path, config: dict[str, Any], settings: dict[str, Any], message: str) -> None:
