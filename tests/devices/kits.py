@@ -35,9 +35,10 @@ TIMING: dict[str, Any] = {
 }
 
 
-def deployment(threads: int) -> dict[str, Any]:
+def deployment(threads: int, image_size: int | None = None) -> dict[str, Any]:
+    architecture = {"layers": [0, 1], "heads": [4, 4], "mlp_widths": [16, 16]}
     return {
-        "architecture": {"layers": [0, 1], "heads": [4, 4], "mlp_widths": [16, 16]},
+        "architecture": architecture if image_size is None else {**architecture, "image_size": image_size},
         "runtime": "onnxruntime",
         "precision": "fp32",
         "threads": threads,
@@ -47,15 +48,25 @@ def deployment(threads: int) -> dict[str, Any]:
     }
 
 
-def write_kit(folder: Path, graph: bytes, inputs: dict[str, Any], reference: bytes) -> Plan:
-    """The same graph on one thread, on two and on every core; what the folder of an unpacked kit holds."""
+def write_kit(
+    folder: Path, graph: bytes, inputs: dict[str, Any], reference: bytes, image_sizes: dict[int, int] | None = None
+) -> Plan:
+    """The same graph on one thread, on two and on every core; what the folder of an unpacked kit holds.
+
+    image_sizes: by number of threads, that of its architecture; the inputs of each size are in a file of their own
+    """
+    sizes = image_sizes or {}
     (folder / "graphs").mkdir(parents=True)
     (folder / "graphs" / "0001.onnx").write_bytes(graph)
     (folder / "reference.onnx").write_bytes(reference)
-    np.savez(folder / "inputs.npz", **inputs)
-    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("inputs.npz", "reference.onnx")}
+    files = ["inputs.npz", *(f"inputs-{size}.npz" for size in dict.fromkeys(sizes.values()))]
+    for name in files:
+        np.savez(folder / name, **inputs)
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (*files, "reference.onnx")}
     sha256 = hashlib.sha256(graph).hexdigest()
-    items = tuple(Item("graphs/0001.onnx", "a" * 64, sha256, len(graph), deployment(threads)) for threads in THREADS)
+    items = tuple(
+        Item("graphs/0001.onnx", "a" * 64, sha256, len(graph), deployment(threads, sizes.get(threads))) for threads in THREADS
+    )
     plan = Plan("0.1.0", "far-cpu", RULES.model_dump(), sums, items)
     (folder / "plan.json").write_text(plan.to_text(), encoding="utf-8")
     return plan

@@ -61,6 +61,16 @@ def test_taken_in(plan: Plan, take_in: Callable[[Any], Imported], tmp_path: Path
         assert store.find_reference(reference_key(Run("onnxruntime", "fp32", 1), "1.23.2", host.fingerprint)) == 2.0
 
 
+def test_sizes_of_images_are_taken_in(
+    tmp_path: Path, graph: bytes, inputs: dict[str, Any], take_in: Callable[[Any], Imported]
+) -> None:
+    plan = write_kit(tmp_path / "kit", graph, inputs, b"a reference", {1: 42, 2: 56})
+    keep(plan, tmp_path / "runs")
+    assert take_in(results(plan)).new == 3
+    with MeasurementStore(tmp_path / "store.sqlite") as store:
+        assert [measurement.deployment.architecture.image_size for measurement in store.select()] == [42, 56, None]
+
+
 def test_a_second_time(plan: Plan, take_in: Callable[[Any], Imported]) -> None:
     value = results(plan)
     value["items"][1]["why"] = "others"

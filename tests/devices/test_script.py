@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
@@ -118,6 +119,21 @@ def test_all_of_the_plan(kit: Path, run: Callable[..., int], fake: FakeProbe, ca
     }
     assert "3 of 3: graphs/0001.onnx, onnxruntime fp32, 4 threads: p50 5.00 ms, p90 6.00 ms" in capsys.readouterr().out
     assert sorted(path.name for path in kit.iterdir() if "results" in path.name) == ["results.json"]
+
+
+def test_images_of_another_size_come_from_a_file_of_their_own(
+    tmp_path: Path, graph: bytes, inputs: dict[str, Any], reference: bytes, fake: FakeProbe
+) -> None:
+    kit = tmp_path / "sizes"
+    write_kit(kit, graph, inputs, reference, {1: 42, 2: 56})
+    read: list[str] = []
+    load = np.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "load", lambda path, **options: read.append(Path(path).name) or load(path, **options))
+        assert script.main(["--folder", str(kit)]) == 0
+    assert read == ["inputs-42.npz", "inputs-56.npz", "inputs.npz"]
+    (kit / "inputs-56.npz").unlink()
+    assert script.main(["--folder", str(kit), "--again"]) == 2
 
 
 def test_two_items_that_are_one_on_this_device(kit: Path, run: Callable[..., int], fake: FakeProbe) -> None:
