@@ -28,6 +28,7 @@ class Family:
     prefix:   of its results, where that is not the benchmark's own area
     made_by:  commands that make what the pipeline names by paths
     seeds, pool: how many fine-tunings, and how many networks of the search's pool, when nobody says
+    strongest: whether networks are also fine-tuned alone in the strongest way, which takes as long again, when nobody says
     """
 
     pipeline: str
@@ -37,6 +38,7 @@ class Family:
     made_by: tuple[str, ...] = ()
     seeds: int = 3
     pool: int = 1000
+    strongest: bool = True
 
     @property
     def option(self) -> str:
@@ -72,6 +74,7 @@ VIT = Family(
     ),
     seeds=1,
     pool=300,
+    strongest=False,
 )
 FAMILIES = {"text": TEXT, "vit": VIT}
 

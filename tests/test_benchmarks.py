@@ -423,6 +423,16 @@ def test_what_is_inherited_is_compared_with_both_ways_of_training_alone() -> Non
     assert summary["worst_median"]["inherited_minus_strongest_points"]["subject"] in {"a", "b"}
 
 
+def test_the_strongest_way_may_be_left_out() -> None:
+    differences = {sharing.ORDINARY: [0.01, 0.03]}
+    cells = [{"subject": "a", "target": target, "network": "n", "differences": differences} for target in (0.75, 0.5, 0.35)]
+    summary = sharing.summarised(cells)
+    assert summary["inherited_minus_standalone_points"] == {"0.75": 2.0, "0.5": 2.0, "0.35": 2.0}
+    assert summary["inherited_minus_strongest_points"] is None
+    assert summary["why"] == "not asked for: --strongest"
+    assert {way.start for way in ways_of(2e-4, has_dropout=True, starts=("pre-trained",))} == {"pre-trained"}
+
+
 def test_a_pair_without_a_member_of_ours_is_counted() -> None:
     rivals = {
         ("movies", seed): [

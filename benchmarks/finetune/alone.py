@@ -43,10 +43,10 @@ class Way:
         return f"from {self.start}, learning rate {self.learning_rate:g}, dropout {self.dropout}"
 
 
-def ways_of(learning_rate: float, has_dropout: bool) -> tuple[Way, ...]:
+def ways_of(learning_rate: float, has_dropout: bool, starts: Sequence[Start] = STARTS) -> tuple[Way, ...]:
     """Every way that is tried: the pipeline's learning rate and half of it; with dropout and without, where the model has any."""
     rates, dropouts = (learning_rate / 2, learning_rate), DROPOUTS if has_dropout else DROPOUTS[1:]
-    return tuple(Way(start, rate, dropout) for start in STARTS for rate in rates for dropout in dropouts)
+    return tuple(Way(start, rate, dropout) for start in starts for rate in rates for dropout in dropouts)
 
 
 def best(accuracies: Mapping[Way, float]) -> Way:

@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from benchmarks.families import Family, family_option
-from benchmarks.finetune.alone import Way, best, ways_of
+from benchmarks.finetune.alone import STARTS, Way, best, ways_of
 from benchmarks.finetune.choice import TARGETS, TOLERANCE, Figures, at_target, expected_ms, irregular, spread_members
 from benchmarks.finetune.latency import AT_ONCE, Latencies
 from benchmarks.finetune.subjects import SUBJECTS, pipeline
@@ -47,6 +47,7 @@ class Bench:
     members: int
     subjects: tuple[str, ...]
     results: Path
+    strongest: bool = True
 
     @cached_property
     def workshop(self) -> Workshop:
@@ -126,7 +127,7 @@ class Bench:
         Tried once for all subjects, seeds and sizes, at the deepest network with layers alike of half the latency.
         """
         rate = self.settings.finetune.learning_rate
-        ways = ways_of(rate, self.has_dropout)
+        ways = ways_of(rate, self.has_dropout, STARTS if self.strongest else STARTS[:1])
         item = at_target(self.uniform_ms, self.full_ms, WAY_TARGET)[0]
         if self.quick:  # one of each start
             ways = tuple(way for way in ways if (way.learning_rate, way.dropout) == (rate, ways[0].dropout))
@@ -193,6 +194,7 @@ def command(script: Callable[[Bench], None]) -> click.Command:
     @click.option("--seeds", type=int, help="How many, from 0 on; 3 for texts, 1 for images when not given.")
     @click.option("--jobs", default=2, show_default=True, help="Trainings at a time, each on one thread.")
     @click.option("--work", type=click.Path(path_type=Path), help="What is made is kept there; below runs/ when not given.")
+    @click.option("--strongest/--no-strongest", default=None, help="Also alone in the strongest way; of texts when not given.")
     @click.option("--latencies", is_flag=True, help="Only measure what needs a quiet machine, for sharing and for macs.")
     @family_option
     @click.option(
@@ -209,6 +211,7 @@ def command(script: Callable[[Bench], None]) -> click.Command:
         seeds: int | None,
         jobs: int,
         work: Path | None,
+        strongest: bool | None,
         latencies: bool,
         family: Family,
         members: int,
@@ -221,7 +224,8 @@ def command(script: Callable[[Bench], None]) -> click.Command:
         work = work or family.work("finetune")
         seeds, work = (1, work / "quick") if quick else (seeds or family.seeds, work)
         work.mkdir(parents=True, exist_ok=True)
-        bench = Bench(family, quick, seeds, work, jobs, members, chosen, results)
+        strongest = family.strongest if strongest is None else strongest
+        bench = Bench(family, quick, seeds, work, jobs, members, chosen, results, strongest)
         if not latencies:
             script(bench)
             return

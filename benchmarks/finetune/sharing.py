@@ -4,8 +4,9 @@ Architectures at 0.75, 0.5 and 0.35 of the full model's latency, fixed without a
 two with layers alike. Both begin from the same pre-trained weights and see every row equally often. Alone, a network is
 fine-tuned twice: from the pre-trained weights, as anybody would, cut out by the same criterion on the same rows; and in the
 way that is best for it of all (`alone.ways_of`), which may take from the super-network's recipe what one size can have: the full
-network's first steps, and the correction for its own size. The settings of both are the best of those tried on the validation
-rows of one seed. Accuracy on the validation and test rows together. ``python -m benchmarks.finetune.sharing``
+network's first steps, and the correction for its own size (of images with ``--strongest`` only: it takes as long again). The
+settings of both are the best of those tried on the validation rows of one seed. Accuracy on validation and test rows together.
+``python -m benchmarks.finetune.sharing``
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Differences = dict[str, list[float]]
 
 def sharing(bench: Bench) -> None:
     """Accuracy inherited from the super-network beside that of the same architecture fine-tuned alone."""
-    ways = {ORDINARY: bench.ordinary_way, STRONGEST: bench.way}
+    ways = {ORDINARY: bench.ordinary_way, **({STRONGEST: bench.way} if bench.strongest else {})}
     chosen = [item for items in bench.at_targets.values() for item in items]
     runs = [(subject, seed) for subject in bench.subjects for seed in range(bench.seeds)]
     bench.workshop.make(
@@ -51,19 +52,22 @@ def summarised(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     cells: subject, target, network, and ``differences`` (`Differences`)
     """
+    missing = [key for name, key in KEYS.items() if name not in cells[0]["differences"]]
+    keys = {name: key for name, key in KEYS.items() if key not in missing}
     pooled = {
         name: {
             str(target): [each for cell in cells if cell["target"] == target for each in cell["differences"][name]]
             for target in TARGETS
         }
-        for name in KEYS
+        for name in keys
     }
     return {
-        **{key: {target: median_points(found) for target, found in pooled[name].items()} for name, key in KEYS.items()},
+        **{key: {target: median_points(found) for target, found in pooled[name].items()} for name, key in keys.items()},
         "spread_points": {
-            key: {target: spread_points(found) for target, found in pooled[name].items()} for name, key in KEYS.items()
+            key: {target: spread_points(found) for target, found in pooled[name].items()} for name, key in keys.items()
         },
-        "worst_median": {key: worst(cells, name) for name, key in KEYS.items()},
+        "worst_median": {key: worst(cells, name) for name, key in keys.items()},
+        **(dict.fromkeys(missing) | {"why": "not asked for: --strongest"} if missing else {}),
     }
 
 
