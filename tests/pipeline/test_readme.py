@@ -26,7 +26,7 @@ sequence_length: 24
 def _artifact(place: Place, runtime: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An artifact for ``runtime`` from the finished super-network."""
 
-    def write(folder: Path, name: str) -> Path:
+    def write(folder: Path, name: str, more: str = "") -> Path:
         path = folder / f"{name}.yaml"
         path.write_text(ONE_RUNTIME.format(name=name, runtime=runtime), encoding="utf-8")
         return path
