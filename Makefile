@@ -45,7 +45,7 @@ benchmarks: $(VENV)/installed
 	for name in sharing peers macs; do $(BIN)/python -m benchmarks.finetune.$$name --members 2 || exit 1; done
 	$(BIN)/python -m benchmarks.finetune.ablation --members 2
 	for name in pool effort predictors budgets; do $(BIN)/python -m benchmarks.search.$$name || exit 1; done
-	$(BIN)/python -m benchmarks.vision.latency
+	for name in embedding latency; do $(BIN)/python -m benchmarks.vision.$$name || exit 1; done
 	for name in startup speedup peers promise; do $(BIN)/python -m benchmarks.artifact.$$name || exit 1; done
 	$(FETCH_VISION)
 	for name in cost sharing macs; do $(BIN)/python -m benchmarks.finetune.$$name --family vit --members 2 || exit 1; done

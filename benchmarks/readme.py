@@ -94,6 +94,18 @@ def finetune_macs(result: dict[str, Any]) -> str:
     return f"\n{markdown([{name: row[name] for name in kept} for row in shown])}\n\n"
 
 
+def vit_embedding(result: dict[str, Any]) -> str:
+    """Medians, how they were taken, and how many values of ours were compared."""
+    settings, summary = result["settings"], result["summary"]
+    said = (
+        f"Medians of {settings['turns']} runs of each, in turns, {settings['threads']} threads. Of the "
+        f"{summary['ours_values']:,} values that ours made of noise ({counted(settings['images'], 'image')} of every size and "
+        f"filter, in both runtimes) {summary['ours_values_differing']} differ from Pillow's; the other rows say how many of "
+        f"theirs do at the size where most do, and by how much at most."
+    )
+    return f"{rows(result)}{said}\n\n"
+
+
 def artifact_peers(result: dict[str, Any]) -> str:
     """In each way of running the file of ours, and of the others' the fastest."""
     time, shown = "p90 ms (median)", []
@@ -135,6 +147,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "search-predictors": ("search-predictors", rows),
     "search-effort": ("search-effort", rows),
     "search-budgets": ("search-budgets", rows),
+    "vit-embedding": ("vit-embedding", vit_embedding),
     "vit-latency": ("vit-latency", rows),
     "vit-cost": ("vit-cost", finetune_cost),
     "vit-sharing": ("vit-sharing", finetune_sharing),

@@ -14,10 +14,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks.vision import base_size, checkpoint, fashion, latency
+from benchmarks.vision import base_size, checkpoint, embedding, fashion, latency
+from benchmarks.vision.resizes import onnx_resize, openvino_pillow
+from instatune_deploy.devices.runtimes.registry import open_session
 from instatune_deploy.errors import BadInput
 from instatune_deploy.supernet.classifiers import classifier_of
 from instatune_deploy.supernet.load import load_pretrained
+from instatune_deploy.tasks.image_processing import Preprocessing
 
 CONTENT = {"train-images-idx3-ubyte.gz": b"pictures", "t10k-labels-idx1-ubyte.gz": b"labels"}
 
@@ -222,3 +225,56 @@ def test_the_largest_network_within_the_budget() -> None:
     found = latency.summarised(rows, ["a", "b"])
     assert (found["largest_within_budget"], found["its_ms"], found["full_fastest_ms"]) == ("half", 19.0, 40.0)
     assert "why" in latency.summarised(rows[:1], ["a", "b"])
+
+
+def test_a_smoke_run_of_preprocessing_in_the_graph(tmp_path: Path) -> None:
+    """Enlarged pictures: ours are Pillow's in both runtimes; ONNX's Resize in fp32, which rounds once, is not."""
+    done = CliRunner().invoke(embedding.main, ["--quick", "--results", str(tmp_path)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "vit-embedding.json").read_text())
+    assert [(row["made by"], row["run"]) for row in found["rows"][::2]] == [(who, f"{on} fp32") for who, on in embedding.WAYS]
+    assert found["summary"]["ours_values_differing"] == 0
+    assert found["summary"]["ours_values"] == 2 * 2 * 3 * 56 * 56  # runtimes, filters, channels, rows, columns
+    largest = found["summary"]["largest_difference"]
+    assert largest["ours, onnxruntime"] == largest["ours, openvino"] == 0
+    assert 0.5 < largest["ONNX's Resize, fp32, onnxruntime"] < 50
+    assert all(row["28x28 -> 56, ms"] > 0 for row in found["rows"])
+
+
+def test_preprocessing_that_differs_is_counted() -> None:
+    """Worst over the sizes in the rows, added up in the summary; what an fp32 loses is no difference."""
+    exact, near = np.array([0.0, 1e-5, 0.0, 0.0]), np.array([0.0, 1.0, 0.0, 2.0])
+    found = {
+        (who, on, name, size): embedding.Found(near if size == "a" else exact, [3.0, 1.0, 2.0])
+        for who, on in embedding.WAYS
+        for name in embedding.FILTERS
+        for size in ("a", "b")
+    }
+    row = embedding.rows_of(found)[0]
+    assert (row["a, ms"], row["values that differ"], row["grey levels, at most"]) == (2.0, "50%", 2.0)
+    summary = embedding.summarised(found)
+    assert (summary["ours_values_differing"], summary["ours_values"]) == (8, 32)
+    assert summary["share_differing"]["ours, openvino"] == {"bilinear a": 0.5, "bilinear b": 0, "bicubic a": 0.5, "bicubic b": 0}
+    assert embedding.percent(1 / 10000) == "0.01%"
+    assert (embedding.percent(0.0), embedding.percent(1.0)) == ("0%", "100%")
+
+
+@pytest.mark.parametrize("kind", ["fp32", "uint8"])
+def test_a_small_picture_by_onnx_resize(kind: str) -> None:
+    """Two points to four, as in the tests of ours: 3/4 and 1/4 of each, halves up; then 0 to 255 becomes -1 to 1."""
+    processing = Preprocessing((1, 4), embedding.BILINEAR, None, 1 / 255, (0.5,) * 3, (0.5,) * 3)
+    image = np.array([[[[0, 0, 10], [100, 2, 10]]]], dtype=np.uint8)
+    session = open_session(onnx_resize(processing, (1, 2), kind).SerializeToString(), "onnxruntime", "fp32", 1)
+    made = (session.run({"images": image})["logits"] + 1) * 127.5
+    np.testing.assert_allclose(made[0, :, 0], [[0, 25, 75, 100], [0, 1, 2, 2], [10, 10, 10, 10]], atol=1e-4)
+
+
+def test_a_small_picture_by_openvino(tmp_path: Path) -> None:
+    """The same with values that need no rounding; of a model that takes -1 to 1."""
+    processing = Preprocessing((1, 4), embedding.BILINEAR, None, 1 / 255, (0.5,) * 3, (0.5,) * 3)
+    image = np.array([[[[0, 0, 8], [100, 4, 8]]]], dtype=np.uint8)
+    for kind in ("uint8", "fp32"):
+        openvino_pillow(processing, (1, 2), tmp_path / f"{kind}.xml", kind)
+        session = open_session(tmp_path / f"{kind}.xml", "openvino", "fp32", 1)
+        (made,) = session.run(dict.fromkeys(session.input_names, image)).values()
+        np.testing.assert_allclose((made[0, :, 0] + 1) * 127.5, [[0, 25, 75, 100], [0, 1, 3, 4], [8] * 4], atol=1e-4)
