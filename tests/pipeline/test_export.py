@@ -35,13 +35,16 @@ def test_top5_comes_of_the_same_logits(monkeypatch: pytest.MonkeyPatch, has_top5
     """Labels 5, 4, 1 and 0 of six whose logits rise from 0 to 5: the first is right, the last is not among five."""
     passes: list[str] = []
 
-    def logits(session: object, split: str) -> np.ndarray:
+    def logits(architecture: object, session: object, split: str) -> np.ndarray:
         passes.append(split)
         return np.tile(np.arange(6.0), (4, 1))
 
     monkeypatch.setattr("instatune_deploy.pipeline.evaluate.opened", lambda graph, run: nullcontext())
     task = SimpleNamespace(has_top5=has_top5, labels={"test": np.array([5, 4, 1, 0])})
-    bench, deployment = SimpleNamespace(task=task, logits=logits), SimpleNamespace(runtime="onnxruntime", run=None)
+    bench, deployment = (
+        SimpleNamespace(task=task, logits=logits),
+        SimpleNamespace(runtime="onnxruntime", run=None, architecture=None),
+    )
     draft = SimpleNamespace(folder=Path("nowhere"))
     found = _shipped_accuracy(bench, draft, deployment, "test")  # type: ignore[arg-type]
     assert found == expected
