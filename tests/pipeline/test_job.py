@@ -280,7 +280,7 @@ def test_nothing_is_as_small(place: Place) -> None:
 
 def test_an_accuracy_is_reached_as_fast_as_can_be(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a size that the slower networks exceed."""
-    shipped = lambda bench, artifact, deployment, split: accuracy_of(deployment.architecture)  # noqa: E731
+    shipped = lambda bench, artifact, deployment, split: {split: accuracy_of(deployment.architecture)}  # noqa: E731
     monkeypatch.setattr("instatune_deploy.pipeline.export._shipped_accuracy", shipped)
     place.job("accuracy:0.75,size:0.25MB").run()
     manifest = read_manifest(place.artifact)
