@@ -11,6 +11,9 @@ from transformers.utils import logging as transformers_logging
 
 from instatune_deploy.errors import BadInput, reason
 from instatune_deploy.supernet.families import family_of
+from instatune_deploy.supernet.own_models import register_own_models
+
+register_own_models()
 
 LARGEST_BYTES = 2**31 - 2**24
 """A protobuf message ends at 2 GiB; some of it is the graph."""

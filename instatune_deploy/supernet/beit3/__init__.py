@@ -1,0 +1,1 @@
+"""BEiT-3 (arXiv 2208.10442): a Hugging Face model of ours, as transformers has none."""
