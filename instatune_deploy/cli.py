@@ -299,6 +299,26 @@ def kit(device: str, output: Path, architectures: int | None, **options: Any) ->
         click.echo(line)
 
 
+@main.command("convert-beit3")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write, which is not there yet.")
+@click.option(
+    "--head",
+    type=click.Choice(["none", "image-classification", "vqa", "nlvr2"]),
+    help="What the checkpoint must be for. Default: what it is for.",
+)
+@click.option("--attention-heads", type=click.IntRange(min=1), help="Default: one for 64 of its hidden size, as official ones.")
+def convert_beit3(checkpoint: Path, output: Path, head: str | None, attention_heads: int | None) -> None:
+    """Make a model folder (config.json, model.safetensors) of an official BEiT-3 checkpoint. CHECKPOINT: its .pth file.
+
+    Only tensors and plain values are loaded, no code.
+    """
+    from instatune_deploy.supernet.beit3.convert import convert, converted_lines
+
+    for line in converted_lines(convert(checkpoint, output, head, attention_heads), output):
+        click.echo(line)
+
+
 @main.group(invoke_without_command=True)
 @_store_options
 @_filter_options

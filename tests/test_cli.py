@@ -73,12 +73,13 @@ def spoil(path: Path, old: str, new: str) -> None:
 def test_help_names_every_command() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for word in ("finetune", "profile", "search", "export", "verify", "devices", "doctor", "--pipeline", "--device", "--budget",
-                 "--output", "--work", "--seed", "instatune-deploy --device xeon-cpu --budget 20ms"):  # fmt: skip
+    for word in ("finetune", "profile", "search", "export", "verify", "devices", "doctor", "convert-beit3",
+                 "--pipeline", "--device", "--budget", "--output", "--work", "--seed",
+                 "instatune-deploy --device xeon-cpu --budget 20ms"):  # fmt: skip
         assert word in result.stdout
 
 
-@pytest.mark.parametrize("command", ["finetune", "profile", "search", "export", "verify", "devices", "doctor"])
+@pytest.mark.parametrize("command", ["finetune", "profile", "search", "export", "verify", "devices", "doctor", "convert-beit3"])
 def test_help_of_a_command(command: str) -> None:
     assert run(command, "--help").exit_code == 0
 

@@ -101,10 +101,12 @@ def test_nothing_unsafe() -> None:
                 text = next((item for item in names if item.split(".")[0] in {"pickle", "cloudpickle", "dill", "joblib"}), "")
             elif isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                wrong = {"eval", "exec", "torch.load", "torch.save", "torch.jit.load", "yaml.unsafe_load", "os.system"}
+                wrong = {"eval", "exec", "torch.save", "torch.jit.load", "yaml.unsafe_load", "os.system"}
                 text = called if called in wrong else ""
-                for keyword in node.keywords:
-                    said = f"{keyword.arg}={ast.unparse(keyword.value)}"
+                keywords = [f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in node.keywords]
+                if called == "torch.load" and "weights_only=True" not in keywords:
+                    text = called
+                for said in keywords:
                     if said in {"trust_remote_code=True", "allow_pickle=True", "shell=True", "weights_only=False"}:
                         text = said
             if text:
