@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from instatune_deploy.supernet.beit3.config import Beit3Config
 from instatune_deploy.supernet.beit3.heads import (
     Beit3ForImageClassification,
     Beit3ForVisualQuestionAnswering,
@@ -133,3 +134,18 @@ def test_a_classifier_for_other_labels_keeps_the_rest(tmp_path: Path) -> None:
     assert isinstance(again.classifier[3], nn.Linear)
     assert again.classifier[3].out_features == 7
     assert torch.equal(again.classifier[0].weight, model.classifier[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("kind", "image_size", "labels", "millions"),
+    [
+        (Beit3ForImageClassification, 224, 1000, 87),
+        (Beit3ForVisualQuestionAnswering, 480, 3129, 228),
+        (Beit3ForVisualReasoning, 224, 2, 226),
+    ],
+)
+def test_base_has_as_many_parameters_as_the_official_one(kind: Any, image_size: int, labels: int, millions: int) -> None:
+    """The tables of fine-tuned models in microsoft/unilm's README of beit3."""
+    with torch.device("meta"):
+        model = kind(Beit3Config(image_size=image_size, num_labels=labels))
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6) == millions
