@@ -12,7 +12,6 @@ import pytest
 from instatune_deploy.artifact.checks import Check, check_files
 from instatune_deploy.artifact.manifest import read_manifest
 from instatune_deploy.artifact.verify import verify
-from instatune_deploy.budget import parse_budgets
 from instatune_deploy.devices.deployment import Measurement
 from instatune_deploy.devices.host import this_host
 from instatune_deploy.devices.store import MeasurementStore
@@ -506,11 +505,8 @@ def test_a_search_without_the_full_model_is_not_kept(place: Place) -> None:
 
 
 def test_a_batch_larger_than_the_validation_rows(place: Place) -> None:
-    path = write_profile(place.folder)
-    path.write_text(path.read_text(encoding="utf-8") + "batch_size: 24\n", encoding="utf-8")
-    place.profiles = ()
-    job = place.job(BUDGET)
-    Job.of(str(place.pipeline), (str(path),), parse_budgets([BUDGET]), job.handover, place.work, 0, job.terminal).run()
+    place.more = "batch_size: 24\n"
+    place.job(BUDGET).run()
     assert read_manifest(place.artifact).input_shapes["input_ids"] == [24, 24]
 
 
