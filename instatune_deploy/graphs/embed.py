@@ -5,9 +5,10 @@ Between two known sizes that is a matrix for either, and a crop or its black bor
 every matrix is the sum of two, so that no sum of products needs more than the 24 bits of a float, in whatever order a runtime
 adds. In OpenVINO's bf16 and fp16 values are a grey level off, or two, which is what these precisions round pixels to.
 
-Runtimes have operators for it, which give other pixels: ONNX's Resize does not round between the passes and OpenVINO reads it
-without antialiasing; RESIZE_*_PILLOW of OpenVINO's preprocessing is up to two levels off, more than parity in fp32 allows, and
-slower than the matrices.
+Runtimes have operators for it, which give other pixels: ONNX's Resize in fp32 does not round between the passes (of 8-bit values
+ONNX Runtime's is a level off here and there), and OpenVINO reads it without antialiasing; RESIZE_*_PILLOW of OpenVINO's
+preprocessing is up to two levels off, and where images get smaller it takes several times as long as the matrices
+(`benchmarks.vision.embedding`).
 """
 
 from __future__ import annotations
