@@ -157,6 +157,7 @@ def test_latencies_can_be_measured_before(work: Path) -> None:
     assert not list((work / "quick" / "trainings").glob("*/need.json"))
 
 
+@pytest.mark.slow
 def test_a_smoke_run_of_carving(tmp_path: Path) -> None:
     found = smoke(tmp_path, carve.main)
     assert found["name"] == "vit-carve"
@@ -182,6 +183,7 @@ def test_a_pool_of_images_is_measured_at_their_size(work: Path) -> None:
         assert bench.accuracy(full, runs[0], "validation") == bench.accuracy(full, runs[1], "validation")
 
 
+@pytest.mark.slow
 def test_a_smoke_run_of_predictors(tmp_path: Path) -> None:
     found = smoke(tmp_path, predictors.main)
     assert found["name"] == "vit-predictors"
