@@ -18,14 +18,6 @@ PLAN, INPUTS, REFERENCE, GRAPHS = "plan.json", "inputs.npz", "reference.onnx", "
 ALL_CORES = 0
 """Number of threads in a plan that stands for every core of the device, whose number is only known there."""
 
-
-def inputs_name(deployment: dict[str, Any]) -> str:
-    """The file with the inputs of a graph, by what `Deployment.to_json` says of it: images of another size have their own."""
-    edge = deployment["architecture"].get("image_size")
-    stem, _, ending = INPUTS.partition(".")
-    return INPUTS if edge is None else f"{stem}-{int(edge)}.{ending}"
-
-
 Key = tuple[str, Run]
 
 
@@ -129,6 +121,13 @@ def package_of(run: Run) -> str:
     """What `pip install` calls the runtime of ``run``."""
     on_nvidia = run.runtime == "onnxruntime" and run.provider in ("cuda", "tensorrt")
     return "onnxruntime-gpu" if on_nvidia else run.runtime
+
+
+def inputs_name(deployment: dict[str, Any]) -> str:
+    """The file with the inputs of a graph, by what `Deployment.to_json` says of it: images of another size have their own."""
+    edge = deployment["architecture"].get("image_size")
+    stem, _, ending = INPUTS.partition(".")
+    return INPUTS if edge is None else f"{stem}-{int(edge)}.{ending}"
 
 
 def plan_path(work: Path, digest: str) -> Path:

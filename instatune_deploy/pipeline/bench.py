@@ -117,7 +117,7 @@ class Bench:
 
     def macs(self, architecture: Architecture) -> int:
         """Multiply-accumulates of one input."""
-        return self.supernet.shape.macs_of(architecture, self.on(architecture).sequence_length)
+        return self.supernet.shape.macs_of(architecture, self.device.sequence_length)
 
     def known(self, architecture: Architecture, run: Run) -> bool:
         """Whether `point` would find everything in the store."""
@@ -214,10 +214,7 @@ class Bench:
 
     def logits(self, architecture: Architecture, session: Session, split: Split) -> np.ndarray:
         """(rows, classes) float32 of a finished graph of the device's shape."""
-        return self._logits(self.given, architecture, session, split)
-
-    def _logits(self, given: Rows, architecture: Architecture, session: Session, split: Split) -> np.ndarray:
-        return in_batches(session, of_one_size(given, split, self.on(architecture).size, self.device.batch_size))
+        return in_batches(session, of_one_size(self.given, split, self.on(architecture).size, self.device.batch_size))
 
     def _found(self, architecture: Architecture, run: Run) -> Measurement | None:
         """What the store knows, on the host's nominal speed of today."""
@@ -279,15 +276,14 @@ class Bench:
         # the more the quicker, where the runtime takes any number
         threads = self.device.host.cores if run.runtime == "onnxruntime" else run.threads
         embedding, size = self.inputs.embedding, self.on(architecture).size
+        if open_shapes and embedding is None:
+            batches = self.task.batches(split, size, EVALUATION_BATCH)
+        else:
+            # embedded: of images as they come before the graph, which need not be those of the data
+            given: Rows = self.task if embedding is None else embedding.as_pixels
+            batches = of_one_size(given, split, size, EVALUATION_BATCH if open_shapes else self.device.batch_size)
         with opened(graph, run._replace(threads=threads)) as session:
-            if embedding is not None:  # of images as they come before the graph, which need not be those of the data
-                rows = of_one_size(embedding.as_pixels, split, size, EVALUATION_BATCH if open_shapes else self.device.batch_size)
-                logits = in_batches(session, rows)
-            elif open_shapes:
-                logits = in_batches(session, self.task.batches(split, size, EVALUATION_BATCH))
-            else:
-                logits = self._logits(self.task, architecture, session, split)
-        return accuracy(logits, self.task.labels[split])
+            return accuracy(in_batches(session, batches), self.task.labels[split])
 
     @staticmethod
     def _carved(template: Template, architecture: Architecture, run: Run) -> Carved:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import PIL
 from PIL import Image
 
 from instatune_deploy.errors import BadInput
 from instatune_deploy.tasks.base import Arrays, Task
 from instatune_deploy.tasks.embedded_images import IMAGES, EmbeddedImages
-from instatune_deploy.tasks.image_task import INPUT, ImageTask
+from instatune_deploy.tasks.image_task import INPUT, ImageTask, KeptPixels
 from instatune_deploy.tasks.images import open_image
 from instatune_deploy.tasks.tables import Split
 
@@ -87,7 +89,7 @@ class Embedding:
         pictures = [Image.fromarray(image) for image in arrays[IMAGES]]
         return {INPUT: self._images(size).processing.batch(pictures)}
 
-    @property
+    @cached_property
     def as_pixels(self) -> AsPixels:
         """The same rows as the network itself takes them in: what its accuracy is the accuracy on."""
         return AsPixels(self)
@@ -105,11 +107,12 @@ class Embedding:
         return EmbeddedImages(self.task.processing_at(size), self.source)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AsPixels:
     """Rows of images that went through the source's size, for graphs without the preprocessing."""
 
     embedding: Embedding
+    _kept: KeptPixels = field(default_factory=KeptPixels, init=False)
 
     @property
     def counts(self) -> dict[Split, int]:
@@ -118,7 +121,11 @@ class AsPixels:
 
     def arrays(self, split: Split, size: int, rows: Sequence[int] | None = None) -> Arrays:
         """As `Task.arrays`: (rows, 3, size, size) float32."""
-        return self.embedding.pixels(self.embedding.arrays(split, size, rows), size)
+
+        def compute(indices: Sequence[int]) -> npt.NDArray[np.float32]:
+            return self.embedding.pixels(self.embedding.arrays(split, size, indices), size)[INPUT]
+
+        return {INPUT: self._kept.rows(split, size, rows, self.counts[split], compute)}
 
 
 def _one_size(task: ImageTask) -> Source:

@@ -68,6 +68,7 @@ def _parts(space: SearchSpace, shape: ModelShape, genotypes: np.ndarray) -> np.n
     heads, widths = space.sizes(genotypes)
     parameters = space.parameters(genotypes, shape) / shape.parameters_of(shape.full())
     counts = [(heads > 0).sum(axis=1), (widths > 0).sum(axis=1), present(heads, widths).sum(axis=1)]
-    edges = space.edges(genotypes) if len(space.image_sizes) > 1 else None
-    tokens = [] if edges is None else [shape.tokens_of(edges) / shape.tokens_of(np.array(space.image_sizes[-1]))]
-    return np.column_stack([np.ones(len(genotypes)), parameters, *counts, *tokens])
+    if space.resizes:
+        largest = shape.tokens_of(np.array(space.image_sizes[-1]))
+        counts.append(space.tokens(genotypes, shape, 0) / largest)
+    return np.column_stack([np.ones(len(genotypes)), parameters, *counts])

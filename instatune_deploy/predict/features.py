@@ -14,7 +14,7 @@ def feature_names(space: SearchSpace) -> list[str]:
     """The columns of `features`, in order."""
     per_layer = [f"{what}_{layer}" for what in ("heads", "mlp_width") for layer in range(space.layers)]
     counted = [_COUNTED[name] for name in _zeros(space)]
-    return [*per_layer, "depth", "heads", "mlp_widths", "macs", "parameters", *counted, *(["tokens"] if _resizes(space) else [])]
+    return [*per_layer, "depth", "heads", "mlp_widths", "macs", "parameters", *counted, *(["tokens"] if space.resizes else [])]
 
 
 def features(space: SearchSpace, shape: ModelShape, genotypes: np.ndarray, tokens: int) -> np.ndarray:
@@ -35,13 +35,9 @@ def features(space: SearchSpace, shape: ModelShape, genotypes: np.ndarray, token
             space.macs(genotypes, shape, tokens),
             space.parameters(genotypes, shape),
             *((of[name] > 0).sum(axis=1) for name in _zeros(space)),
-            *([space.tokens(genotypes, shape, tokens)] if _resizes(space) else []),
+            *([space.tokens(genotypes, shape, tokens)] if space.resizes else []),
         ]
     ).astype(np.float64)
-
-
-def _resizes(space: SearchSpace) -> bool:
-    return len(space.image_sizes) > 1
 
 
 def _zeros(space: SearchSpace) -> list[str]:

@@ -103,7 +103,7 @@ class ElasticAttention(NoHeads):
         """Change ``module`` itself, unless it is elastic already; it is active. projection: see `NoHeads`"""
         if isinstance(module, ElasticAttention):
             return module
-        module.__class__ = _elastic(type(module))  # type: ignore[arg-type]
+        module.__class__ = elastic_class(ElasticAttention, type(module))  # type: ignore[arg-type]
         assert isinstance(module, ElasticAttention)
         if projection is not None:
             module.projection = projection
@@ -128,6 +128,6 @@ class ElasticAttention(NoHeads):
 
 
 @cache
-def _elastic(plain: type[nn.Module]) -> type[nn.Module]:
-    """One class for all modules of a class."""
-    return type(f"Elastic{plain.__name__}", (ElasticAttention, plain), {"plain": plain})
+def elastic_class(elastic: type[nn.Module], plain: type[nn.Module]) -> type[nn.Module]:
+    """The class of both that modules of ``plain`` become, which ``plain`` is an attribute of; one for all of them."""
+    return type(f"Elastic{plain.__name__}", (elastic, plain), {"plain": plain})

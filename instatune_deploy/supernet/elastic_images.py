@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from instatune_deploy.supernet.elastic import elastic_class
+
 
 class ElasticEmbeddings(nn.Module):
-    """Embeddings of a Hugging Face ViT that make tokens of smaller images than the model's own, while ``image_size`` says so.
+    """Embeddings of a Hugging Face ViT that make tokens of smaller images than the model's own, while ``image_size_now`` says so.
 
     Positions are interpolated then as transformers does it, so that `positions.resized` gives a model that computes the same;
     gradients reach the positions of the full size. Images that come in another size are brought to it first, antialiased: a
@@ -29,7 +30,7 @@ class ElasticEmbeddings(nn.Module):
     def of(module: nn.Module) -> ElasticEmbeddings:
         """Change ``module`` itself, unless it is elastic already."""
         if not isinstance(module, ElasticEmbeddings):
-            module.__class__ = _elastic(type(module))  # type: ignore[arg-type,assignment]
+            module.__class__ = elastic_class(ElasticEmbeddings, type(module))  # type: ignore[arg-type,assignment]
         assert isinstance(module, ElasticEmbeddings)
         return module
 
@@ -54,9 +55,3 @@ def shrunk(pixel_values: torch.Tensor, edge: int) -> torch.Tensor:
         return pixel_values
     small = functional.interpolate(pixel_values.float(), size=(edge, edge), mode="bicubic", antialias=True, align_corners=False)
     return small.to(pixel_values.dtype)
-
-
-@cache
-def _elastic(plain: type[nn.Module]) -> type[nn.Module]:
-    """One class for all modules of a class."""
-    return type(f"Elastic{plain.__name__}", (ElasticEmbeddings, plain), {"plain": plain})

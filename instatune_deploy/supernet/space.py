@@ -106,11 +106,11 @@ class SearchSpace:
     def choices(self) -> np.ndarray:
         """Number of choices of every gene: (genes,) int64."""
         per_layer = [len(self.heads)] * self.layers + [len(self.mlp_widths)] * self.layers
-        return np.array([len(self.depths), *per_layer, *([len(self.image_sizes)] if self._resizes else [])])
+        return np.array([len(self.depths), *per_layer, *([len(self.image_sizes)] if self.resizes else [])])
 
     @property
-    def _resizes(self) -> bool:
-        """Whether the last gene is the index of the image size."""
+    def resizes(self) -> bool:
+        """Whether images have several sizes: the last gene is the index of theirs."""
         return len(self.image_sizes) > 1
 
     @property
@@ -167,7 +167,7 @@ class SearchSpace:
         """(n, genes) int -> pixels of an image's edge, (n,) int; None where the space says nothing of it."""
         if not self.image_sizes:
             return None
-        last = genotypes[:, -1] if self._resizes else np.zeros(len(genotypes), dtype=np.int64)
+        last = genotypes[:, -1] if self.resizes else np.zeros(len(genotypes), dtype=np.int64)
         return np.asarray(np.array(self.image_sizes)[last])
 
     def tokens(self, genotypes: np.ndarray, shape: ModelShape, otherwise: int) -> np.ndarray:
@@ -203,7 +203,7 @@ class SearchSpace:
         for layer, heads, width in architecture.per_layer():
             genotype[1 + layer] = self.heads.index(heads)
             genotype[1 + self.layers + layer] = self.mlp_widths.index(width)
-        if self._resizes:
+        if self.resizes:
             assert architecture.image_size is not None
             genotype[-1] = self.image_sizes.index(architecture.image_size)
         return genotype

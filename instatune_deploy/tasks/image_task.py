@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,28 @@ class TrainingImages(Sequence[dict[str, Any]]):
         return {INPUT: self.processing.apply(image), "labels": int(self.data.labels["train"][index])}
 
 
+class KeptPixels(dict[tuple[Split, int], npt.NDArray[np.float32]]):
+    """Pixel values of whole splits in some sizes, kept between candidates up to `KEPT_BYTES` in all."""
+
+    def rows(
+        self,
+        split: Split,
+        size: int,
+        rows: Sequence[int] | None,
+        count: int,
+        compute: Callable[[Sequence[int]], npt.NDArray[np.float32]],
+    ) -> npt.NDArray[np.float32]:
+        """Rows of a split of ``count`` images, all for None: (rows, 3, size, size), as ``compute`` gives them."""
+        indices = range(count) if rows is None else rows
+        if (split, size) not in self:
+            held = sum(values.nbytes for values in self.values())
+            # of the training rows a few are asked for, to calibrate on
+            if split == "train" or held + 3 * 4 * size * size * count > KEPT_BYTES:
+                return compute(indices)
+            self[split, size] = compute(range(count))
+        return self[split, size][list(indices)]
+
+
 @dataclass(frozen=True, eq=False)
 class ImageTask(OfData):
     """processing, largest: of images as they are trained on, pixels of the edge; patch: pixels of the edge of what the model
@@ -76,7 +99,7 @@ class ImageTask(OfData):
     augmentation: Level
     patch: int
     tokens_of: Callable[[int], int]
-    _kept: dict[tuple[Split, int], npt.NDArray[np.float32]] = field(default_factory=dict, init=False)
+    _kept: KeptPixels = field(default_factory=KeptPixels, init=False)
 
     unit = PIXELS
     axes = ("batch",)
@@ -119,14 +142,7 @@ class ImageTask(OfData):
 
     def arrays(self, split: Split, size: int, rows: Sequence[int] | None = None) -> Arrays:
         """See `Task`: (rows, 3, size, size) float32."""
-        indices = range(self.counts[split]) if rows is None else rows
-        kept = sum(values.nbytes for values in self._kept.values()) if (split, size) not in self._kept else 0
-        # of the training rows a few are asked for, to calibrate on
-        if split == "train" or kept + 3 * 4 * size * size * self.counts[split] > KEPT_BYTES:
-            return {INPUT: self._pixels(split, size, indices)}
-        if (split, size) not in self._kept:
-            self._kept[split, size] = self._pixels(split, size, range(self.counts[split]))
-        return {INPUT: self._kept[split, size][list(indices)]}
+        return {INPUT: self._kept.rows(split, size, rows, self.counts[split], partial(self._pixels, split, size))}
 
     def _pixels(self, split: Split, size: int, rows: Sequence[int]) -> npt.NDArray[np.float32]:
         images, processing = self.data.images[split], self.processing_at(size)

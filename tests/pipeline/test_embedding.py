@@ -39,7 +39,7 @@ from instatune_deploy.supernet.architecture import Architecture
 
 from .conftest import installed
 from .fakes import FakeDevice, Place
-from .test_images import PIPELINE, PROCESSOR, write_photos
+from .test_images import write_images
 
 PHOTOS = 22, 18
 LARGER = 31, 40
@@ -50,10 +50,7 @@ SMALL = Architecture((0, 3), (2, 4), (42, 64), 12)
 @pytest.fixture(scope="module")
 def whole(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder = tmp_path_factory.mktemp("whole")
-    make_model("vit", image_size=16, num_labels=2).save_pretrained(folder / "vit")
-    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(PROCESSOR), encoding="utf-8")
-    pipeline = folder / "images.yaml"
-    pipeline.write_text(PIPELINE.format(model=folder / "vit", data=write_photos(folder / "photos")), encoding="utf-8")
+    pipeline = write_images(folder, make_model("vit", image_size=16, num_labels=2))
     with pytest.MonkeyPatch.context() as patch:
         place = Place(folder, pipeline, installed(patch, FakeDevice()))
         place.job("5ms", embeds=True).run()

@@ -75,13 +75,19 @@ def write_photos(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def seen(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    folder = tmp_path_factory.mktemp("images")
-    make_model("vit", image_size=16, num_labels=3).save_pretrained(folder / "vit")
+def write_images(folder: Path, model: Any) -> Path:
+    """A pipeline file on ``model``, a checkpoint with an image processor, and the photos."""
+    model.save_pretrained(folder / "vit")
     (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(PROCESSOR), encoding="utf-8")
     pipeline = folder / "images.yaml"
     pipeline.write_text(PIPELINE.format(model=folder / "vit", data=write_photos(folder / "photos")), encoding="utf-8")
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def seen(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("images")
+    pipeline = write_images(folder, make_model("vit", image_size=16, num_labels=3))
     with pytest.MonkeyPatch.context() as patch:
         place = Place(folder, pipeline, installed(patch, FakeDevice()))
         place.job("5ms").run()
